@@ -1,0 +1,39 @@
+# Every target is the only command a fresh machine needs: the first use makes .venv and installs into it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= jobs/configs/smoke.yaml
+
+.PHONY: demo test check bench lock clean
+
+demo: $(VENV)/.installed  ## the four stages on drawn street scenes
+	$(BIN)/unet-ray prepare $(CONFIG)
+	$(BIN)/unet-ray train $(CONFIG)
+	$(BIN)/unet-ray predict $(CONFIG)
+	$(BIN)/unet-ray report $(CONFIG)
+
+test: $(VENV)/.installed  ## every test that this machine can run
+	$(BIN)/pytest
+
+check: $(VENV)/.installed  ## format, lint, types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed  ## speed against limits and peers, to bench.json
+	$(BIN)/python -m tests.bench.run bench.json
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,query]'
+	touch $@
+
+lock:  ## constraints.txt anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+	  --no-annotate --no-header --no-emit-index-url --quiet -o constraints.txt
+
+clean:
+	rm -rf $(VENV) runs bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,78 @@
+"""What the network alone can do on this machine: run in a process of its own, with the allocator the jobs use.
+
+``python -m tests.bench.limits forward|step WIDTH HEIGHT WIDTH_PX BATCH PRECISION THREADS`` prints images per second.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from unet_ray.config_file import parse_config
+from unet_ray.losses import segmentation_loss
+from unet_ray.model.segmenter import Segmenter
+from unet_ray.model.unet import UNet
+from unet_ray.train.loop import make_optimizer
+
+CLASSES = 11
+SECONDS = 12.0
+
+
+def forward(width: int, height: int, width_px: int, batch: int, precision: str) -> Callable[[], object]:
+    """Return one forward pass of the folded network over a batch that is already normalised: no decode, no argmax."""
+    segmenter = Segmenter(UNet(CLASSES, width, 4), [100.0] * 3, [50.0] * 3, torch.device("cpu"), precision)  # type: ignore[arg-type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    padded = height + -height % 16, width_px + -width_px % 16
+    image = torch.randn(batch, 3, *padded, dtype=dtype).to(memory_format=torch.channels_last)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return segmenter._model(image)
+
+    return run
+
+
+def step(width: int, height: int, width_px: int, batch: int, precision: str) -> Callable[[], object]:
+    """Return one training step on a batch that is already on the device."""
+    config = parse_config({}, {}, "bench")
+    model = UNet(CLASSES, width, 4).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, config)
+    image = torch.randn(batch, 3, height, width_px).to(memory_format=torch.channels_last)
+    mask = torch.from_numpy(np.random.default_rng(0).integers(0, CLASSES, (batch, height, width_px)))
+    weights = torch.ones(CLASSES)
+
+    def run() -> object:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(image)
+        loss = segmentation_loss(logits, mask, class_weights_K=weights, dice_weight=0.5)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        return loss
+
+    return run
+
+
+def main() -> None:
+    """Print the median rate over a few seconds, after a warm-up."""
+    what, *numbers, precision, threads = sys.argv[1:]
+    width, height, width_px, batch = map(int, numbers)
+    torch.set_num_threads(int(threads))
+    run = {"forward": forward, "step": step}[what](width, height, width_px, batch, precision)
+    for _ in range(3):
+        run()
+    seconds = []
+    deadline = time.perf_counter() + SECONDS
+    while time.perf_counter() < deadline:
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    sys.stdout.write(f"{batch / statistics.median(seconds)}\n")
+
+
+if __name__ == "__main__":
+    main()

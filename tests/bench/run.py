@@ -1,0 +1,201 @@
+"""Speed against limits and peers, measured in the same run: ``python -m tests.bench.run [bench.json]``.
+
+Rows are ``{name, value, unit, against, ratio}``: our rate, and what it is divided by. Absolute numbers mean little on
+a shared machine; ratios do. Frames are CamVid's where the data lies (``UNET_RAY_DATA``), drawn ones of its size
+elsewhere.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from tests.bench.peers import plain_loop, plain_recipe
+from unet_ray import prepare, runtime
+from unet_ray.checkpoint import ModelCard, save_checkpoint
+from unet_ray.config import Config
+from unet_ray.config_file import parse_config
+from unet_ray.datasets import camvid, synthetic
+from unet_ray.history import read_history
+from unet_ray.model.segmenter import resolve_precision
+from unet_ray.predict import run as predict
+from unet_ray.table.commit import Progress
+from unet_ray.train import run as train
+from unet_ray.train.loop import make_optimizer
+
+WIDTH = 16
+BATCH = 8
+CROP = (240, 320)
+TRAIN_BATCH = 4
+EPOCHS = 4
+
+
+def main() -> None:
+    """Measure everything and write the rows."""
+    output = Path(sys.argv[1] if len(sys.argv) > 1 else "bench.json")
+    with tempfile.TemporaryDirectory() as scratch, runtime.connected():
+        rows = measure(Path(scratch))
+    output.write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        sys.stderr.write(
+            f"{row['name']:<44} {row['value']:8.2f} {row['unit']:<10} {row['ratio']:6.2f} x {row['against']}\n"
+        )
+
+
+def measure(scratch: Path) -> list[dict[str, Any]]:
+    """Return all rows."""
+    images, masks = frames(scratch / "input")
+    config = parse_config(
+        {
+            "run": {"storage": str(scratch), "name": "bench"},
+            "data": {"root": str(images.parent)},
+            "labels": {"classes": list(camvid.CLASSES), "ignore_ids": [11, 255]},
+            "model": {"width": WIDTH},
+            "augment": {"crop": list(CROP)},
+            "train": {"epochs": EPOCHS, "batch_size": TRAIN_BATCH, "eval_every": 100},
+            "predict": {"images": str(images), "batch_size": BATCH, "shard_rows": 4 * BATCH},
+        },
+        {},
+        "bench",
+    )
+    first = next(images.iterdir())
+    height, width_px = cv2.imread(str(first)).shape[:2]
+    return [
+        *measure_prepare(config, images, masks, scratch),
+        *measure_predict(config, images, scratch, height, width_px),
+        *measure_train(config),
+    ]
+
+
+def measure_prepare(config: Config, images: Path, masks: Path, scratch: Path) -> list[dict[str, Any]]:
+    start = time.perf_counter()
+    pairs = plain_loop(images, masks, scratch / "plain.parquet")
+    plain = pairs / (time.perf_counter() - start)
+    start = time.perf_counter()
+    prepare.run(config)
+    ours = pairs / (time.perf_counter() - start)
+    return [row("prepare, whole run", ours, "pairs/s", "plain loop, one process", plain)]
+
+
+def measure_predict(config: Config, images: Path, scratch: Path, height: int, width_px: int) -> list[dict[str, Any]]:
+    save_untrained(config)
+    resources = runtime.plan_prediction(config.scaling)
+    precision = resolve_precision("auto", torch.device("cpu"))
+    threads = resources.num_networks * resources.threads_per_network
+    limit_arguments = ("forward", WIDTH, height, width_px, BATCH, precision, threads)
+    limits = [limit(*limit_arguments)]
+    clock = Clock()
+    start = time.perf_counter()
+    result = predict.run(config, on_progress=clock)
+    seconds = time.perf_counter() - start
+    limits.append(limit(*limit_arguments))
+    start = time.perf_counter()
+    plain_recipe(images, scratch / "plain", WIDTH, BATCH)
+    plain = result.frames / (time.perf_counter() - start)
+    whole = result.frames / seconds
+    forward = statistics.mean(limits)
+    return [
+        row("predict, steady", clock.rate(), "frames/s", "forward only, same model", forward),
+        row("predict, whole run with start-up", whole, "frames/s", "forward only, same model", forward),
+        row("predict, whole run with start-up", whole, "frames/s", "plain Ray recipe, whole run", plain),
+    ]
+
+
+def measure_train(config: Config) -> list[dict[str, Any]]:
+    shutil.rmtree(config.train_uri)
+    resources = runtime.plan_training(config.scaling)
+    precision = resolve_precision("auto", torch.device("cpu"))
+    limit_arguments = ("step", WIDTH, *CROP, TRAIN_BATCH, precision, resources.threads_per_network)
+    limits = [limit(*limit_arguments)]
+    train.run(config)
+    limits.append(limit(*limit_arguments))
+    rates = [epoch["samples_per_s"] for epoch in read_history(config.train_uri) if epoch["epoch"] >= 2]
+    return [
+        row("train, after the first epoch", statistics.median(rates), "samples/s", "step only", statistics.mean(limits))
+    ]
+
+
+def frames(folder: Path) -> tuple[Path, Path]:
+    """Put images and masks side by side: CamVid's, or drawn ones of the same size."""
+    images, masks = folder / "images", folder / "masks"
+    images.mkdir(parents=True)
+    masks.mkdir()
+    data = Path(os.environ.get("UNET_RAY_DATA", Path(__file__).parents[3] / "shared" / "data")) / "camvid"
+    if data.exists():
+        for split in ("train", "val"):
+            for path in (data / split).iterdir():
+                (images / path.name).symlink_to(path)
+                (masks / f"{path.stem}.png").symlink_to(data / f"{split}annot" / f"{path.stem}.png")
+        return images, masks
+    for number in range(400):
+        image, mask = synthetic.render_frame(0, number // 40, number % 40, 360, 480)
+        cv2.imwrite(str(images / f"{number:04d}.jpg"), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        cv2.imwrite(str(masks / f"{number:04d}.png"), mask)
+    return images, masks
+
+
+def save_untrained(config: Config) -> None:
+    """Store a checkpoint of random weights: speed does not depend on them."""
+    card = ModelCard(
+        classes=camvid.CLASSES,
+        palette=camvid.PALETTE,
+        ignore_ids=(11, 255),
+        background=None,
+        width=WIDTH,
+        depth=config.model.depth,
+        mean=(100.0, 100.0, 100.0),
+        std=(60.0, 60.0, 60.0),
+        input_size=None,
+        dataset_run_id="",
+    )
+    model = card.build()
+    save_checkpoint(
+        config.train_uri,
+        card=card,
+        model=model,
+        optimizer=make_optimizer(model, config),
+        step=0,
+        epoch=0,
+        miou=None,
+        progress={"history": [], "finished": True},
+    )
+
+
+class Clock:
+    """Remembers when which number of rows was done."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[float, int]] = []
+
+    def __call__(self, now: Progress) -> None:
+        self.times.append((time.perf_counter(), now.done))
+
+    def rate(self) -> float:
+        """Return rows per second between the first part and the last."""
+        (first, some), (last, every) = self.times[1], self.times[-1]
+        return (every - some) / (last - first)
+
+
+def limit(what: str, *arguments: object) -> float:
+    """Measure a limit (`limits`) in a process of its own while Ray idles."""
+    command = [sys.executable, "-m", "tests.bench.limits", what, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **runtime.KEEP_HEAP})
+    return float(done.stdout)
+
+
+def row(name: str, value: float, unit: str, against: str, reference: float) -> dict[str, Any]:
+    """Return one row of the result."""
+    return {"name": name, "value": value, "unit": unit, "against": against, "ratio": value / reference}
+
+
+if __name__ == "__main__":
+    main()

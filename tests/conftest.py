@@ -1,0 +1,52 @@
+"""Fixtures that more than one folder of tests uses."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests import s3server
+from unet_ray import s3
+
+pytest.register_assert_rewrite("tests.storage_contract")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3server.S3Server]:
+    """Run a real S3 server for the session (see `s3server` for which one)."""
+    server = s3server.start(tmp_path_factory.mktemp("s3"))
+    yield server
+    s3server.stop(server)
+
+
+@pytest.fixture(scope="session")
+def s3_environment(s3_server: s3server.S3Server) -> Iterator[dict[str, str]]:
+    """Put the server's AWS_* variables in the environment of this process, and return them.
+
+    They stay until the session ends, so that a Ray cluster started after this fixture hands them to its
+    workers: a fixture that starts Ray for tests on S3 asks for this one first. The clients follow the
+    variables, so a test may change them with ``monkeypatch``.
+    """
+    variables = {
+        "AWS_ENDPOINT_URL": s3_server.endpoint,
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION"):
+            environment.delenv(name, raising=False)
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        yield variables
+
+
+@pytest.fixture
+def s3_bucket(s3_environment: dict[str, str]) -> Iterator[str]:
+    """Give the URI of a new, empty bucket: "s3://..."."""
+    client, bucket = s3.s3fs_client(), f"unet-ray-{uuid.uuid4().hex[:12]}"
+    client.call_s3("create_bucket", Bucket=bucket)
+    yield f"s3://{bucket}"
+    client.rm(bucket, recursive=True)

@@ -1,0 +1,72 @@
+"""A small prepared dataset, made as `prepare.run` makes one but in this process, without Ray."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.unit.helpers.pictures import LIMITS, encode, gradient
+from unet_ray import storage
+from unet_ray.datasets.listing import Listing, list_folder
+from unet_ray.datasets.prepared import ROW_GROUP_ROWS
+from unet_ray.labels.classes import make_class_map
+from unet_ray.prepare import check_pairs, compute_stats
+from unet_ray.schema import DATASET_SUMMED
+from unet_ray.table.commit import fill
+from unet_ray.table.parts import Part, write_part
+from unet_ray.table.plan import Unit, create_plan
+
+CLASSES = make_class_map(("sky", "road", "car"), (), (11, 255), "sky")
+PER_GROUP = 11
+SHARD_ROWS = 12
+
+
+def draw_pairs(root: Path) -> None:
+    """Write two groups of eleven pairs; of the second group, frame 3 is cut off and frame 5 has no mask."""
+    for group in ("left", "right"):
+        for number in range(PER_GROUP):
+            image = gradient(16, 24 + 4 * (number == 0))
+            image[:, :, 0] = number
+            mask = np.full(image.shape[:2], 1, np.uint8)
+            mask[:2] = 11
+            mask[2, :number] = 2
+            for folder, data in (("images", encode(image, "PNG")), ("masks", encode(mask, "PNG"))):
+                storage.write(f"{root}/{folder}/{group}/{number}.png", data)
+    cut = root / "images/right/3.png"
+    cut.write_bytes(cut.read_bytes()[:-50])
+    (root / "masks/right/5.png").unlink()
+
+
+def list_pairs_of(root: Path) -> Listing:
+    """List the pairs of `draw_pairs`: left trains, right validates."""
+    listing = list_folder(f"{root}/images", f"{root}/masks", prefix="images/")
+    for row in listing.rows:
+        row["split"] = {"left": "train", "right": "val"}[row["group"]]
+    return listing
+
+
+def prepare_here(uri: str, listing: Listing, resize: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Prepare a listing into a dataset; return its statistics."""
+    plan = create_plan(
+        uri,
+        listing.rows,
+        kind="dataset",
+        settings={"data.resize": resize},
+        facts=asdict(CLASSES),
+        summed=DATASET_SUMMED,
+        shard_rows=SHARD_ROWS,
+        unit_rows=SHARD_ROWS,
+    )
+
+    def produce(units: Sequence[Unit]) -> Iterator[Part]:
+        for unit in units:
+            rows = check_pairs(plan.read(unit), classes=CLASSES, limits=LIMITS, resize=resize)
+            yield write_part(plan, [unit], rows, row_group_rows=ROW_GROUP_ROWS)
+
+    fill(plan, produce, max_quarantined_fraction=0.5)
+    stats = compute_stats(uri, listing)
+    storage.write(f"{uri}/stats.json", json.dumps(stats).encode())
+    return stats

@@ -1,0 +1,293 @@
+import copy
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.unit.helpers.tables import keys
+from unet_ray import storage
+from unet_ray.checkpoint import (
+    CheckpointInfo,
+    ModelCard,
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    prune_checkpoints,
+    restore_optimizer,
+    save_checkpoint,
+)
+from unet_ray.errors import CheckpointError
+from unet_ray.model.unet import UNet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CARD = ModelCard(
+    classes=("road", "sky", "car"),
+    palette=((128, 64, 128), (0, 0, 255), (1, 2, 3)),
+    ignore_ids=(),
+    background=None,
+    width=2,
+    depth=1,
+    mean=(110.25, 99.0, 80.5),
+    std=(50.0, 51.0, 52.0),
+    input_size=(96, 128),
+    dataset_run_id="0123",
+)
+FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
+
+
+class Training:
+    """A network in training, as a worker holds it: channels last, with a fused optimizer of two groups."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = CARD.build().to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(self.model)
+
+    def step(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.optimizer.zero_grad()
+        self.model.train()(torch.randn((2, 3, 8, 8), generator=generator)).square().mean().backward()
+        self.optimizer.step()
+
+    def save(self, uri: str, step: int, miou: float | None = None, **progress: Any) -> CheckpointInfo:
+        return save_checkpoint(
+            uri,
+            card=CARD,
+            model=self.model,
+            optimizer=self.optimizer,
+            step=step,
+            epoch=step // 10,
+            miou=miou,
+            progress=progress,
+        )
+
+
+def make_optimizer(model: UNet) -> torch.optim.AdamW:
+    groups = [[p for p in model.parameters() if p.ndim > 1], [p for p in model.parameters() if p.ndim == 1]]
+    decays = (0.1, 0.0)
+    return torch.optim.AdamW(
+        [{"params": group, "weight_decay": decay} for group, decay in zip(groups, decays, strict=True)],
+        lr=0.01,
+        fused=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained() -> Training:
+    training = Training()
+    for _ in range(3):
+        training.step()
+    return training
+
+
+@pytest.fixture
+def training(trained: Training) -> Training:
+    return copy.deepcopy(trained)
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"{tmp_path}/run/train"
+
+
+def flip(path: str, position: float) -> None:
+    data = bytearray(Path(path).read_bytes())
+    data[int(position * len(data))] ^= 1
+    Path(path).write_bytes(data)
+
+
+def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
+    found, wanted = model.state_dict(), other.state_dict()
+    assert found.keys() == wanted.keys()
+    assert [name for name in found if not torch.equal(found[name], wanted[name])] == []
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(training: Training, uri: str) -> None:
+    info = training.save(uri, 10, 0.5, history=[{"epoch": 1, "miou": None}], finished=False)
+    loaded = load_checkpoint(info)
+    assert loaded.card == CARD
+    assert loaded.progress == {"history": [{"epoch": 1, "miou": None}], "finished": False}
+    assert loaded.info == info == list_checkpoints(uri)[0]
+    assert (info.step, info.epoch, info.miou) == (10, 1, 0.5)
+    assert_same_weights(loaded.load_model(), training.model)
+
+
+@pytest.mark.parametrize("card", [CARD, replace(CARD, input_size=None, ignore_ids=(7, 255), background=1)])
+def test_a_card_survives_json(card: ModelCard) -> None:
+    assert ModelCard.from_json(json.loads(json.dumps(asdict(card)))) == card
+
+
+def test_the_optimizer_goes_on_as_if_nothing_had_happened(training: Training, uri: str) -> None:
+    info = training.save(uri, 10)
+    loaded = load_checkpoint(info)
+    resumed = Training()
+    resumed.model.load_state_dict(dict(loaded.weights))
+    resumed.optimizer = make_optimizer(resumed.model)
+    restore_optimizer(resumed.optimizer, loaded.optimizer)
+    for _ in range(2):
+        training.step()
+        resumed.step()
+        assert_same_weights(resumed.model, training.model)
+
+
+def test_the_restored_optimizer_keeps_its_own_learning_rate(training: Training, uri: str) -> None:
+    loaded = load_checkpoint(training.save(uri, 10))
+    for group in training.optimizer.param_groups:
+        group["lr"] = 0.5
+    restore_optimizer(training.optimizer, loaded.optimizer)
+    assert [group["lr"] for group in training.optimizer.param_groups] == [0.5, 0.5]
+    assert [group["weight_decay"] for group in training.optimizer.param_groups] == [0.1, 0.0]
+
+
+def test_a_checkpoint_before_the_first_step_has_no_moments(uri: str) -> None:
+    training = Training()
+    loaded = load_checkpoint(training.save(uri, 0))
+    restore_optimizer(training.optimizer, loaded.optimizer)
+    assert loaded.optimizer == {}
+    training.step()
+
+
+def test_the_manifest_is_written_last(training: Training, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, names = storage.create, []
+
+    def note(where: str, data: bytes) -> bool:
+        names.append(storage.name(where))
+        return create(where, data)
+
+    monkeypatch.setattr(storage, "create", note)
+    training.save(uri, 10)
+    assert names == [*FILES, "MANIFEST.json"]
+
+
+def test_a_torn_checkpoint_is_passed_over(training: Training, uri: str) -> None:
+    whole, torn = training.save(uri, 10), training.save(uri, 20)
+    storage.delete(f"{torn.uri}/MANIFEST.json")
+    assert list_checkpoints(uri) == [whole]
+    assert find_checkpoint(uri, "last").info == whole
+    with pytest.raises(CheckpointError, match=rf"{torn.uri}: no checkpoint here \(MANIFEST.json is missing\)"):
+        find_checkpoint(uri, torn.uri)
+
+
+@pytest.mark.parametrize("position", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_in_any_file_is_found(training: Training, uri: str, name: str, position: float) -> None:
+    info = training.save(uri, 10)
+    flip(f"{info.uri}/{name}", position)
+    for use in (load_checkpoint, lambda info: find_checkpoint(uri, "last"), lambda info: find_checkpoint(uri, "best")):
+        with pytest.raises(CheckpointError, match=rf"{info.uri}: {name} is damaged \(sha256 differs from MANIFEST"):
+            use(info)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_found(training: Training, uri: str, name: str) -> None:
+    info = training.save(uri, 10)
+    storage.delete(f"{info.uri}/{name}")
+    with pytest.raises(CheckpointError, match=f"{info.uri}: {name} is missing; use another checkpoint"):
+        load_checkpoint(info)
+
+
+@pytest.mark.parametrize("name", [*FILES, "MANIFEST.json"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(training: Training, uri: str, name: str) -> None:
+    older, newer = training.save(uri, 10, 0.5), training.save(uri, 20, 0.6)
+    flip(f"{newer.uri}/{name}", 0)
+    assert find_checkpoint(uri, "last").info == older
+    assert find_checkpoint(uri, "best").info == older
+    prune_checkpoints(uri)
+    assert find_checkpoint(uri, "last").info == older
+
+
+def test_when_all_are_damaged_the_newest_is_named(training: Training, uri: str) -> None:
+    older, newer = training.save(uri, 10), training.save(uri, 20)
+    for info in (older, newer):
+        flip(f"{info.uri}/state.json", 0.5)
+    with pytest.raises(CheckpointError, match=f"{newer.uri}: state.json is damaged"):
+        find_checkpoint(uri, "last")
+
+
+def test_best_and_last_are_told_apart(training: Training, uri: str) -> None:
+    scores = {10: 0.4, 20: 0.7, 30: None, 40: 0.7, 50: 0.6, 60: None}
+    infos = {step: training.save(uri, step, miou) for step, miou in scores.items()}
+    assert find_checkpoint(uri, "last").info == infos[60]
+    assert find_checkpoint(uri, "best").info == infos[40]  # of equal ones the last
+    assert find_checkpoint(uri, f"{infos[20].uri}/").info == infos[20]
+    assert list_checkpoints(uri) == [infos[step] for step in sorted(infos)]
+
+
+def test_without_a_validation_the_best_is_the_last(training: Training, uri: str) -> None:
+    training.save(uri, 10)
+    newer = training.save(uri, 20)
+    assert find_checkpoint(uri, "best").info == newer
+
+
+def test_there_must_be_a_checkpoint(training: Training, uri: str) -> None:
+    assert list_checkpoints(uri) == []
+    prune_checkpoints(uri)
+    for which in ("best", "last"):
+        with pytest.raises(CheckpointError, match=rf"{uri}: no checkpoint here; run `unet-ray train` first"):
+            find_checkpoint(uri, which)
+
+
+def test_pruning_keeps_the_best_and_the_last_two_whole(training: Training, uri: str) -> None:
+    infos = [training.save(uri, step, miou) for step, miou in [(10, 0.1), (20, 0.9), (30, 0.3), (40, 0.4), (50, 0.5)]]
+    prune_checkpoints(uri)
+    kept = [infos[1], *infos[3:]]
+    assert list_checkpoints(uri) == kept
+    assert [load_checkpoint(info).info for info in kept] == kept
+    folders = [storage.name(info.uri) for info in kept]
+    assert keys(f"{uri}/checkpoints") == sorted(
+        f"{folder}/{name}" for folder in folders for name in [*FILES, "MANIFEST.json"]
+    )
+    prune_checkpoints(uri)
+    assert list_checkpoints(uri) == kept
+
+
+def test_pruning_that_is_cut_off_leaves_no_torn_checkpoint_in_the_list(
+    training: Training, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = [training.save(uri, step) for step in (10, 20, 30)]
+    delete = storage.delete
+
+    def die_after_one(where: str) -> None:
+        delete(where)
+        raise InterruptedError
+
+    monkeypatch.setattr(storage, "delete", die_after_one)
+    with pytest.raises(InterruptedError):
+        prune_checkpoints(uri)
+    assert list_checkpoints(uri) == infos[1:]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["down.0.0.weight", "merge.0.4.running_var"])
+def test_weights_that_are_not_finite_are_refused(training: Training, uri: str, name: str, bad: float) -> None:
+    tensor = training.model.state_dict()[name]
+    tensor[(0,) * tensor.ndim] = bad
+    with pytest.raises(CheckpointError, match=f"step 10: {name} holds NaN or Inf; lower optim.lr and start again from"):
+        training.save(uri, 10)
+    assert list_checkpoints(uri) == []
+    assert not Path(uri).exists()
+
+
+def test_weights_of_another_architecture_are_refused(training: Training, uri: str) -> None:
+    training.model = UNet(num_classes=3, width=4, depth=1)
+    info = training.save(uri, 10)
+    with pytest.raises(CheckpointError, match=f"{info.uri}: the weights do not fit the card: size mismatch"):
+        load_checkpoint(info).load_model()
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"{", b"\xff"])
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    storage.create(f"{tmp_path}/MANIFEST.json", content)
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/MANIFEST.json: not a manifest of a checkpoint"):
+        find_checkpoint("anywhere", str(tmp_path))
+
+
+def test_two_attempts_at_one_step_do_not_meet(training: Training, uri: str) -> None:
+    first, second = training.save(uri, 10), training.save(uri, 10)
+    assert first.uri != second.uri
+    assert first.model_sha256 == second.model_sha256

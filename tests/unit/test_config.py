@@ -1,0 +1,286 @@
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from unet_ray.config import (
+    AugmentSection,
+    Config,
+    DataSection,
+    LabelsSection,
+    LossSection,
+    ModelSection,
+    OptimSection,
+    PredictSection,
+    ReportSection,
+    RunSection,
+    ScalingSection,
+    SyntheticSection,
+    TrainSection,
+)
+from unet_ray.config_file import dump_config, leaves, load_config, nearest, parse_config, sections
+from unet_ray.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = sorted((REPOSITORY / "jobs/configs").glob("*.yaml"))
+NOTHING_LEFT_AT_ITS_DEFAULT = Config(
+    run=RunSection(name="2024-01-01", storage="s3://bucket/runs", seed=7),
+    data=DataSection(root="/data/café: x", masks=None, resize=(64, 96), split="group", val_fraction=1e-5),
+    labels=LabelsSection(classes=("null", "1", "road"), palette=((0, 0, 0), (1, 2, 3), (255, 0, 9)), ignore_ids=()),
+    augment=AugmentSection(crop=(32, 48), scale=(0.5, 2.0)),
+    loss=LossSection(class_weights=(1.0, 0.5, 0.0)),
+    optim=OptimSection(lr=3e-4, clip_norm=None),
+    train=TrainSection(patience=3),
+    predict=PredictSection(mask_encoding="png", images="frames"),
+    scaling=ScalingSection(predictors=2, precision="fp32"),
+)
+
+
+def rejection(document: Mapping[str, Any], flags: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(document, flags or {}, "x.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_there_are_example_configurations() -> None:
+    assert {path.name for path in EXAMPLES} >= {"camvid.yaml", "smoke.yaml"}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_loads_and_its_run_is_called_like_the_file(path: Path) -> None:
+    assert load_config(str(path)).run.name == path.stem
+
+
+def test_an_empty_document_and_empty_sections_give_the_defaults() -> None:
+    assert parse_config({}, {}, "x.yaml") == Config()
+    assert parse_config({name: None for name, _ in sections()}, {}, "x.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [Config(), NOTHING_LEFT_AT_ITS_DEFAULT, *(load_config(str(path)) for path in EXAMPLES)],
+    ids=["defaults", "nothing default", *(path.stem for path in EXAMPLES)],
+)
+def test_a_configuration_comes_back_from_its_own_yaml(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(str(path)) == config
+
+
+def test_every_option_has_a_help_text_of_one_sentence_at_least() -> None:
+    helps = {key: doc for key, _, doc in leaves()}
+    assert len(helps) < 75
+    assert [key for key, doc in helps.items() if not doc.endswith(".") or "\n" in doc or len(doc) < 10] == []
+    assert [name for name, cls in sections() if not (cls.__doc__ or "").endswith(".")] == []
+
+
+def test_every_option_can_be_given_as_a_flag_in_the_words_of_its_default() -> None:
+    flags = {key: yaml.safe_dump(item.default).removesuffix("...\n").strip() for key, item, _ in leaves()}
+    texts = {key: item.default for key, item, _ in leaves() if isinstance(item.default, str)}
+    assert parse_config({}, flags | texts, "x.yaml") == Config()
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults() -> None:
+    config = parse_config({"optim": {"lr": 0.1, "weight_decay": 0.2}}, {"optim.lr": "0.3"}, "x.yaml")
+    assert config.optim == OptimSection(lr=0.3, weight_decay=0.2)
+
+
+def test_a_document_is_not_changed_by_the_flags_on_top_of_it() -> None:
+    document = {"optim": {"lr": 0.1}}
+    parse_config(document, {"optim.lr": "0.3"}, "x.yaml")
+    assert document == {"optim": {"lr": 0.1}}
+
+
+def test_a_learning_rate_needs_no_decimal_point() -> None:
+    assert parse_config(yaml.safe_load("optim: {lr: 3e-4}"), {}, "x.yaml").optim.lr == 3e-4
+    assert parse_config({}, {"optim.lr": "3e-4"}, "x.yaml").optim.lr == 3e-4
+
+
+@pytest.mark.parametrize("name", ["123", "2024-01-01", "on", "1e3", "2024-13-45"])
+def test_a_text_flag_is_taken_as_it_was_typed(name: str) -> None:
+    assert parse_config({}, {"run.name": name}, "x.yaml").run.name == name
+
+
+def test_a_flag_can_take_an_option_of_the_file_back_to_null() -> None:
+    document = {"data": {"root": "frames", "resize": [64, 64]}, "optim": {"clip_norm": 1}}
+    flags = {"data.root": "null", "data.resize": "null", "optim.clip_norm": "null"}
+    config = parse_config(document, flags, "x.yaml")
+    assert (config.data.root, config.data.resize, config.optim.clip_norm) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("optm: {lr: 3}", "optm: no such key; did you mean optim?"),
+        ("epochs: {a: 3}", "epochs: no such key; did you mean train.epochs?"),
+        ("optim: {lrr: 3}", "optim.lrr: no such key; did you mean optim.lr?"),
+        ("optim: {zzzzz: 3}", "optim.zzzzz: no such key"),
+        ("optim: {1: 3}", "optim.1: keys should be strings, got 1"),
+        ("optim: 3", "optim: must be a section of key: value lines, got 3"),
+        ("train: {epochs: abc}", "train.epochs: input should be a valid integer, "),
+        ("train: {epochs: 2.5}", "train.epochs: input should be a valid integer, got a number with a fractional part"),
+        ("train: {epochs: [2]}", "train.epochs: input should be a valid integer, got [2]"),
+        ("train: {epochs: null}", "train.epochs: input should be a valid integer, got None"),
+        ("run: {name: 12}", "run.name: input should be a valid string, got 12"),
+        ("run: {name: a/b}", "run.name: must be letters, digits, '-', '_' and '.' (not first), got 'a/b'"),
+        ("data: {layout: cmavid}", "data.layout: input should be 'folder', 'camvid' or 'synthetic', got 'cmavid'"),
+        ("data: {resize: 64}", "data.resize: input should be a valid list, got 64"),
+        ("data: {resize: [64]}", "data.resize: too few values, got [64]"),
+        ("data: {resize: [64, 64, 64]}", "data.resize: list should have at most 2 items"),
+        ("data: {resize: [8, 64]}", "data.resize: must be a height and a width >= 16 px, got (8, 64)"),
+        ("labels: {palette: [[1, 2]]}", "labels.palette: too few values, got [1, 2]"),
+        ("labels: {classes: [road, 1]}", "labels.classes: input should be a valid string, got 1"),
+        ("loss: {class_weights: foo}", "loss.class_weights: input should be 'none', 'median' or 'sqrt', got 'foo'"),
+        ("optim: {lr: 0}", "optim.lr: must be > 0, got 0.0"),
+        ("optim: {lr: .nan}", "optim.lr: input should be a finite number, got nan"),
+        ("optim: {weight_decay: .inf}", "optim.weight_decay: input should be a finite number, got inf"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_its_key(document: str, message: str) -> None:
+    assert rejection(yaml.safe_load(document)).startswith(f"x.yaml: {message}")
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "message"),
+    [
+        ("optim.lr", "-1", "--optim.lr: must be > 0, got -1.0"),
+        ("optim.lr", "abc", "--optim.lr: input should be a valid number, "),
+        ("optim.lr", "[1", "--optim.lr: not a YAML value: '[1'"),
+        ("optim.lr", "2024-13-45", "--optim.lr: not a YAML value: '2024-13-45'"),
+        ("data.layout", "cmavid", "--data.layout: input should be 'folder', 'camvid' or 'synthetic', got 'cmavid'"),
+        ("data.resize", "[8, 64]", "--data.resize: must be a height and a width >= 16 px, got (8, 64)"),
+    ],
+)
+def test_what_is_wrong_in_a_flag_is_named_as_it_was_typed(key: str, typed: str, message: str) -> None:
+    assert rejection({key.partition(".")[0]: {}}, {key: typed}).startswith(message)
+
+
+def test_a_fault_in_the_file_is_not_blamed_on_a_flag_beside_it() -> None:
+    assert rejection({"optim": {"lr": -1}}, {"optim.weight_decay": "0"}).startswith("x.yaml: optim.lr:")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (RunSection, {"name": ""}, "run.name: must be letters"),
+        (RunSection, {"name": ".hidden"}, "run.name: must be letters"),
+        (RunSection, {"name": ".."}, "run.name: must be letters"),
+        (RunSection, {"name": "café"}, "run.name: must be letters"),
+        (RunSection, {"storage": ""}, "run.storage: must be a folder or an s3:// URI, got ''"),
+        (RunSection, {"seed": -1}, "run.seed: must be >= 0, got -1"),
+        (DataSection, {"val_fraction": 1}, "data.val_fraction: must be in [0, 1), got 1"),
+        (DataSection, {"test_fraction": -0.1}, "data.test_fraction: must be in [0, 1), got -0.1"),
+        (
+            DataSection,
+            {"val_fraction": 0.5, "test_fraction": 0.5},
+            "data.test_fraction: must be below 1 together with data.val_fraction, got 1.0",
+        ),
+        (DataSection, {"shard_rows": 0}, "data.shard_rows: must be >= 1, got 0"),
+        (DataSection, {"max_image_pixels": 0}, "data.max_image_pixels: must be >= 1, got 0"),
+        (DataSection, {"max_image_bytes": 0}, "data.max_image_bytes: must be >= 1, got 0"),
+        (DataSection, {"max_quarantined_fraction": 1.1}, "data.max_quarantined_fraction: must be in [0, 1], got 1.1"),
+        (SyntheticSection, {"sequences": 0}, "synthetic.sequences: must be >= 1, got 0"),
+        (SyntheticSection, {"frames": 0}, "synthetic.frames: must be >= 1, got 0"),
+        (SyntheticSection, {"height": 47}, "synthetic.height: must be >= 48 px, got 47"),
+        (SyntheticSection, {"width": 63}, "synthetic.width: must be >= 64 px, got 63"),
+        (
+            LabelsSection,
+            {"classes": ("a", "b", "a")},
+            "labels.classes: must be names used once each, got ['a', 'b', 'a']",
+        ),
+        (LabelsSection, {"classes": tuple(map(str, range(256)))}, "labels.classes: must be at most 255 names, got 256"),
+        (
+            LabelsSection,
+            {"palette": ((0, 0, 256),)},
+            "labels.palette: must be RGB values in 0..255, got ((0, 0, 256),)",
+        ),
+        (LabelsSection, {"ignore_ids": (65536,)}, "labels.ignore_ids: must be mask values in 0..65535, got (65536,)"),
+        (ModelSection, {"width": 0}, "model.width: must be in 1..512, got 0"),
+        (ModelSection, {"depth": 8}, "model.depth: must be in 1..7, got 8"),
+        (AugmentSection, {"crop": (16, 15)}, "augment.crop: must be a height and a width >= 16 px, got (16, 15)"),
+        (
+            AugmentSection,
+            {"scale": (2.0, 1.0)},
+            "augment.scale: must be two numbers, 0.1 <= low <= high <= 10, got (2.0",
+        ),
+        (AugmentSection, {"vflip": 1.5}, "augment.vflip: must be in [0, 1], got 1.5"),
+        (LossSection, {"dice_weight": -1}, "loss.dice_weight: must be >= 0, got -1"),
+        (LossSection, {"class_weights": ()}, "loss.class_weights: must be one number >= 0 per class, got ()"),
+        (OptimSection, {"warmup_fraction": 1}, "optim.warmup_fraction: must be in [0, 1), got 1"),
+        (OptimSection, {"final_lr_fraction": 2}, "optim.final_lr_fraction: must be in [0, 1], got 2"),
+        (OptimSection, {"clip_norm": 0}, "optim.clip_norm: must be > 0 or null, got 0"),
+        (TrainSection, {"epochs": 0}, "train.epochs: must be >= 1, got 0"),
+        (TrainSection, {"batch_size": 0}, "train.batch_size: must be >= 1, got 0"),
+        (TrainSection, {"eval_every": 0}, "train.eval_every: must be >= 1, got 0"),
+        (TrainSection, {"patience": 0}, "train.patience: must be >= 1 or null, got 0"),
+        (TrainSection, {"max_failures": -1}, "train.max_failures: must be >= 0, got -1"),
+        (PredictSection, {"batch_size": 0}, "predict.batch_size: must be >= 1, got 0"),
+        (PredictSection, {"shard_rows": 0}, "predict.shard_rows: must be >= 1, got 0"),
+        (ReportSection, {"panels": 21}, "report.panels: must be in 0..20, got 21"),
+        (ScalingSection, {"num_workers": 0}, "scaling.num_workers: must be >= 1, got 0"),
+        (ScalingSection, {"predictors": 0}, "scaling.predictors: must be >= 1 or null, got 0"),
+    ],
+)
+def test_a_section_made_in_python_holds_to_its_ranges(section: type, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        section(**values)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_section_is_checked_again_when_it_is_replaced_and_cannot_be_changed() -> None:
+    with pytest.raises(ConfigError, match=r"train\.epochs: must be >= 1, got 0"):
+        dataclasses.replace(TrainSection(), epochs=0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().train.epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- data\n- train\n", "must hold sections such as data: and train:, got list"),
+        (b"data: [1\n", "not valid YAML: while parsing a flow sequence"),
+        (b"run: {name: 2024-13-45}\n", "not valid YAML: month must be in 1..12"),
+        (b"\xff\xfe", "cannot read this configuration file: 'utf-8' codec"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot read this configuration file: .*No such file"):
+        load_config(f"{tmp_path}/none.yaml")
+
+
+def test_outputs_lie_under_the_run_unless_they_are_placed() -> None:
+    config = Config(run=RunSection(name="a", storage="s3://bucket/runs/"))
+    assert config.dataset_uri == "s3://bucket/runs/a/dataset"
+    assert config.train_uri == "s3://bucket/runs/a/train"
+    assert config.predictions_uri == "s3://bucket/runs/a/predictions"
+    assert config.report_uri == "s3://bucket/runs/a/report"
+    placed = Config(data=DataSection(dataset="/d"), predict=PredictSection(output="/p"))
+    assert (placed.dataset_uri, placed.predictions_uri) == ("/d", "/p")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("optim.lrr", "; did you mean --optim.lr?"),
+        ("optm.lr", "; did you mean --optim.lr?"),
+        ("lr", "; did you mean --optim.lr?"),
+        ("epoch", "; did you mean --train.epochs?"),
+        ("optim", ""),
+        ("zzz", ""),
+    ],
+)
+def test_the_nearest_option_is_suggested_in_full(typed: str, hint: str) -> None:
+    assert nearest(typed, prefix="--") == hint

@@ -1,0 +1,106 @@
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.unit.helpers.datasets import CLASSES, list_pairs_of, prepare_here
+from tests.unit.helpers.pictures import LIMITS
+from tests.unit.helpers.tables import begin, finish
+from unet_ray.datasets.prepared import _RowGroupCache, index_split, open_dataset, read_pair
+from unet_ray.errors import DatasetError, NotFoundError, TableError
+from unet_ray.images.decode import decode_mask, decode_plain
+
+
+def test_a_dataset_opens_with_its_classes_and_statistics(dataset_uri: str) -> None:
+    prepared = open_dataset(dataset_uri)
+    assert prepared.classes == CLASSES
+    assert prepared.resize is None
+    assert prepared.stats["splits"]["train"]["ok"] == 11
+    assert prepared.table.success.num_rows == 22
+
+
+def test_a_dataset_knows_the_size_it_was_resized_to(pairs_folder: Path, tmp_path: Path) -> None:
+    prepare_here(f"{tmp_path}/dataset", list_pairs_of(pairs_folder), resize=(16, 32))
+    prepared = open_dataset(f"{tmp_path}/dataset")
+    assert prepared.resize == (16, 32)
+    assert set(
+        zip(*(index_split(prepared, "train")[name].to_pylist() for name in ("height", "width")), strict=True)
+    ) == {(16, 32)}
+
+
+def test_an_index_holds_the_usable_pairs_of_a_split_in_plan_order(dataset_uri: str) -> None:
+    index = index_split(open_dataset(dataset_uri), "val")
+    usable = [number for number in range(11) if number not in (3, 5)]
+    assert index["image_id"].to_pylist() == [f"images/right/{number}.png" for number in usable]
+    assert index["row_id"].to_pylist() == [11 + number for number in usable]
+    assert index["frame"].to_pylist() == usable
+    assert set(index["split"].to_pylist()) == {"val"}
+    assert index["width"].to_pylist() == [28] + [24] * 8
+    assert index.schema.field("part").type == pa.int32()
+    assert index.schema.field("part_row").type == pa.int64()
+
+
+def test_every_indexed_pair_is_read_where_the_index_says(dataset_uri: str, pairs_folder: Path) -> None:
+    prepared = open_dataset(dataset_uri)
+    parts = prepared.table.part_uris()
+    assert len(parts) == 2
+    for split in ("val", "train"):
+        index = index_split(prepared, split)
+        rows = list(zip(*(index[name].to_pylist() for name in ("image_id", "part", "part_row", "frame")), strict=True))
+        for image_id, part, part_row, frame in rows[::-1]:
+            image, mask = read_pair(parts[part], part_row)
+            assert image == (pairs_folder / image_id).read_bytes()
+            assert decode_plain(image)[0, 0, 0] == frame
+            ids = decode_mask(mask, LIMITS)
+            assert (ids == 2).sum() == frame
+            assert (ids[:2] == 255).all()
+
+
+def test_an_empty_split_is_refused(dataset_uri: str) -> None:
+    with pytest.raises(DatasetError, match=r"no usable pair in split test; choose another split, or prepare again"):
+        index_split(open_dataset(dataset_uri), "test")
+
+
+def test_where_there_is_no_dataset_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=str(tmp_path)):
+        open_dataset(str(tmp_path))
+
+
+def test_a_table_of_something_else_is_not_taken_for_a_dataset(tmp_path: Path) -> None:
+    uri = f"{tmp_path}/predictions"
+    finish(begin(uri))
+    with pytest.raises(DatasetError, match=r"predictions: a table of predictions, not a dataset; check data\.dataset"):
+        open_dataset(uri)
+
+
+def test_a_dataset_whose_job_died_before_the_statistics_says_how_to_go_on(dataset_uri: str, tmp_path: Path) -> None:
+    uri = f"{tmp_path}/dataset"
+    shutil.copytree(dataset_uri, uri)
+    (tmp_path / "dataset/stats.json").unlink()
+    with pytest.raises(DatasetError, match=r"stats\.json is not there; run prepare again to finish the dataset"):
+        open_dataset(uri)
+
+
+def test_a_part_that_is_gone_is_named(dataset_uri: str) -> None:
+    with pytest.raises(NotFoundError, match=r"could not read .*/data/none\.parquet: there is no such file"):
+        read_pair(f"{dataset_uri}/data/none.parquet", 0)
+
+
+def test_the_cache_of_row_groups_drops_the_one_used_longest_ago() -> None:
+    group = pa.table({"image": pa.array([b"x" * 1000], pa.large_binary())})
+    cache = _RowGroupCache(2 * group.nbytes)
+    cache.put(("part", 0), group)
+    cache.put(("part", 1), group)
+    assert cache.get(("part", 0)) is group
+    cache.put(("part", 2), group)
+    assert [cache.get(("part", number)) for number in range(3)] == [group, None, group]
+
+
+def test_the_cache_keeps_a_row_group_that_alone_is_over_the_limit() -> None:
+    group = pa.table({"image": pa.array([b"x" * 1000], pa.large_binary())})
+    cache = _RowGroupCache(10)
+    for number in range(2):
+        cache.put(("part", number), group)
+        assert cache.get(("part", number)) is group
+    assert cache.get(("part", 0)) is None

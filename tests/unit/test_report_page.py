@@ -1,0 +1,286 @@
+"""The report as a page, a table and figures, from data alone."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_ray.report.content import ClassRow, Panel, Quarantined, ReportContent
+from unet_ray.report.figures import WRONG_COLOUR, curves_svg, error_share, panel_data_uris
+from unet_ray.report.page import confusion_shares, render_page
+from unet_ray.report.text import class_table
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+SECTIONS = ("run", "training", "classes", "confusion", "frames", "quarantine", "notes")
+
+CLASSES = (
+    ClassRow(class_id=0, name="sky", colour=(128, 128, 128), tp=9_000, fp=500, fn=1_000, iou=9_000 / 10_500),
+    ClassRow(class_id=1, name="road", colour=(128, 64, 128), tp=1_500, fp=1_000, fn=500, iou=0.5),
+    ClassRow(class_id=2, name="fence", colour=(64, 64, 128), tp=0, fp=0, fn=0, iou=None),
+)
+SCORES = (("mIoU", 0.6786), ("object mIoU", 0.5), ("pixel accuracy", None))
+CONFUSION = np.array([[9_000, 1_000, 0], [500, 1_500, 0], [0, 0, 0]], dtype=np.int64)
+HISTORY = tuple(
+    {"epoch": epoch, "train_loss": 2 / epoch, "val_loss": 3 / epoch, "miou": epoch / 9, "lr": 1e-3}
+    for epoch in (1, 2, 3)
+)
+PALETTE = {row.class_id: row.colour for row in CLASSES}
+
+
+def panel(**changes: object) -> Panel:
+    true_mask = np.array([[0, 1, 255], [0, 1, 255]], dtype=np.uint8)
+    pred_mask = np.array([[0, 0, 0], [0, 1, 2]], dtype=np.uint8)
+    image = np.full((2, 3, 3), 255, dtype=np.uint8)
+    frame = Panel(kind="best", image_id="a.jpg", miou=0.25, image=image, true_mask=true_mask, pred_mask=pred_mask)
+    return replace(frame, **changes)  # type: ignore[arg-type]
+
+
+def content(**changes: object) -> ReportContent:
+    report = ReportContent(
+        title="CamVid",
+        facts=(("checkpoint", "s3://models/unet"),),
+        scores=SCORES,
+        classes=CLASSES,
+        confusion=CONFUSION,
+        history=HISTORY,
+        panels=(panel(), panel(kind="random", image_id="b.jpg", true_mask=None, miou=None)),
+        quarantined=(Quarantined(image_id="bad.jpg", error_code="truncated", error_message="ends after 9 bytes"),),
+        quarantined_total=7,
+        notes=("Ignored pixels count nowhere.",),
+    )
+    return replace(report, **changes)  # type: ignore[arg-type]
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements by tag, and the text of each section."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.sections: dict[str, str] = {}
+        self._section: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "section":
+            self._section = dict(attrs)["id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "section":
+            self._section = None
+
+    def handle_data(self, data: str) -> None:
+        if self._section:
+            self.sections[self._section] = self.sections.get(self._section, "") + data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render_page(content())
+
+
+@pytest.fixture(scope="module")
+def empty_html() -> str:
+    nothing = content(
+        facts=(),
+        scores=(("mIoU", None),),
+        confusion=np.zeros((3, 3), np.int64),
+        history=(),
+        panels=(),
+        quarantined=(),
+        quarantined_total=0,
+        notes=(),
+    )
+    return render_page(nothing)
+
+
+def decode(uri: str) -> Image.Image:
+    head, data = uri.split(",")
+    assert head in ("data:image/png;base64", "data:image/jpeg;base64")
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+# The page
+
+
+def test_page_has_every_section_and_its_data(html: str) -> None:
+    sections = Page(html).sections
+    assert tuple(sections) == SECTIONS
+    assert "s3://models/unet" in sections["run"]
+    assert "3 epochs; best validation mIoU 0.333 in epoch 3." in sections["training"]
+    assert "9,000" in sections["classes"]
+    assert "10,000" in sections["confusion"]
+    assert "25.0% of labelled pixels" in sections["frames"]
+    assert "Unusable inputs, set aside and not scored: 7, the first 1 listed." in sections["quarantine"]
+    assert "Ignored pixels count nowhere." in sections["notes"]
+
+
+def test_an_empty_page_keeps_every_section_and_says_what_is_missing(empty_html: str) -> None:
+    page = Page(empty_html)
+    assert tuple(page.sections) == SECTIONS
+    assert all(re.search(r"\w\.\s*$", text) for text in page.sections.values())
+    assert page.count("table") == page.count("svg") == page.count("img") == 0
+
+
+def test_undefined_values_are_dashes(html: str) -> None:
+    assert '<span class="value">&ndash;</span>' in html
+    assert '<td class="iou">&ndash;</td>' in html
+    assert html.count('title="fence: no true pixels">&ndash;</td>') == 3
+    assert ">0.000<" not in html
+
+
+def test_a_frame_without_truth_has_two_pictures_and_two_dashes() -> None:
+    page = render_page(content(history=(), panels=(panel(true_mask=None, miou=None),)))
+    assert Page(page).count("img") == 2
+    assert page.count('<div class="absent"') == 2
+    assert "mIoU <b>&ndash;</b>" in page
+
+
+def test_frames_are_grouped_best_worst_random() -> None:
+    frames = tuple(panel(kind=kind) for kind in ("random", "worst", "best", "worst"))
+    text = Page(render_page(content(history=(), panels=frames))).sections["frames"]
+    assert text.index("Best frames") < text.index("Worst frames") < text.index("Random frames")
+    assert text.count("a.jpg") == 4
+
+
+def test_confusion_cells_show_percent_and_carry_counts(html: str) -> None:
+    assert 'title="sky predicted as road: 1,000 px, 10.00%">10</td>' in html
+    assert 'title="road predicted as road: 1,500 px, 75.00%">75</td>' in html
+
+
+def test_small_confusion_is_told_from_none_and_nearly_all_from_all() -> None:
+    confusion = np.array([[9_999, 1, 0], [0, 5, 0], [0, 0, 0]], dtype=np.int64)
+    page = render_page(content(history=(), confusion=confusion))
+    assert '9,999 px, 99.99%">&gt;99</td>' in page
+    assert '1 px, 0.01%">&lt;1</td>' in page
+    assert '5 px, 100.00%">100</td>' in page
+    assert '0 px, 0.00%">0</td>' in page
+
+
+def test_text_from_outside_is_inert() -> None:
+    row = replace(CLASSES[0], name=HOSTILE)
+    page = Page(
+        render_page(
+            content(
+                title=HOSTILE,
+                facts=((HOSTILE, HOSTILE),),
+                scores=((HOSTILE, 0.5),),
+                classes=(row, *CLASSES[1:]),
+                panels=(panel(image_id=HOSTILE),),
+                quarantined=(Quarantined(image_id=HOSTILE, error_code=HOSTILE, error_message=HOSTILE),),
+                history=(),
+                notes=(HOSTILE,),
+            )
+        )
+    )
+    assert page.count("script") == 0
+    assert page.count("img") == 4
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert HOSTILE in page.sections["quarantine"]
+
+
+def test_page_loads_nothing_and_forbids_loading(html: str) -> None:
+    for tag, attributes in Page(html).elements:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/"))
+    assert "@import" not in html
+    assert set(re.findall(r"url\((.)", html)) <= {"#"}
+    assert set(re.findall(r"https?://[^\"'\s<]+", html)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:;" in html
+
+
+def test_a_dozen_frames_of_pure_noise_stay_below_five_megabytes() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (480, 480, 3), dtype=np.uint8)  # the worst that JPEG and PNG can meet
+    labels = np.kron(rng.integers(0, 3, (48, 48), dtype=np.uint8), np.ones((10, 10), np.uint8))
+    frame = panel(image=noise, true_mask=labels, pred_mask=np.roll(labels, 7))
+    assert len(render_page(content(history=(), panels=(frame,)))) < 5_000_000 / 12
+
+
+def test_confusion_shares_are_of_the_true_class() -> None:
+    np.testing.assert_array_equal(
+        confusion_shares(CONFUSION), [[0.9, 0.1, 0.0], [0.25, 0.75, 0.0], [np.nan, np.nan, np.nan]]
+    )
+
+
+# The figures
+
+
+def test_curves_are_one_reproducible_svg_element() -> None:
+    svg = curves_svg(HISTORY)
+    assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert svg == curves_svg(HISTORY)
+
+
+def test_a_curve_nobody_recorded_says_so() -> None:
+    assert curves_svg(HISTORY).count("not recorded") == 1
+    unfinished = ({"train_loss": 1.0, "miou": None}, {"train_loss": float("nan"), "miou": None})
+    assert curves_svg(unfinished).count("not recorded") == 3
+
+
+def test_masks_are_drawn_in_their_palette_and_ignored_pixels_are_clear() -> None:
+    uris = panel_data_uris(panel(), PALETTE)
+    assert uris.truth
+    truth = np.asarray(decode(uris.truth).convert("RGBA"))
+    assert truth[0].tolist() == [[128, 128, 128, 255], [128, 64, 128, 255], [0, 0, 0, 0]]
+    prediction = np.asarray(decode(uris.prediction).convert("RGB"))
+    assert prediction[1].tolist() == [[128, 128, 128], [128, 64, 128], [64, 64, 128]]
+    assert decode(uris.image).format == "JPEG"
+
+
+def test_error_map_marks_wrong_pixels_and_leaves_ignored_ones_clear() -> None:
+    uris = panel_data_uris(panel(), PALETTE)
+    assert uris.error
+    error = np.asarray(decode(uris.error).convert("RGBA"))
+    assert error[0].tolist() == [[255, 255, 255, 255], [*WRONG_COLOUR, 255], [0, 0, 0, 0]]
+    assert error[1].tolist() == [[255, 255, 255, 255], [255, 255, 255, 255], [0, 0, 0, 0]]
+
+
+def test_large_pictures_are_shrunk_without_inventing_classes() -> None:
+    mask = np.zeros((1000, 2000), np.uint8)
+    mask[:, 1000:] = 2
+    large = panel(image=np.zeros((1000, 2000, 3), np.uint8), true_mask=mask, pred_mask=mask)
+    uris = panel_data_uris(large, PALETTE)
+    assert decode(uris.image).size == (480, 240)
+    colours = decode(uris.prediction).convert("RGB").getcolors()
+    assert colours
+    assert sorted(colour for _, colour in colours) == [(64, 64, 128), (128, 128, 128)]
+
+
+def test_error_share_counts_labelled_pixels_only() -> None:
+    assert error_share(panel()) == 0.25
+    assert error_share(panel(true_mask=None)) is None
+    assert error_share(panel(true_mask=np.full((2, 3), 255, np.uint8))) is None
+
+
+# The table
+
+
+def test_class_table_is_aligned_and_ends_in_the_scores() -> None:
+    assert class_table(CLASSES, SCORES) == "\n".join(
+        [
+            "class              TP     FP     FN    IoU",
+            "------------------------------------------",
+            "sky             9,000    500  1,000  0.857",
+            "road            1,500  1,000    500  0.500",
+            "fence               0      0      0      -",
+            "------------------------------------------",
+            "mIoU                                 0.679",
+            "object mIoU                          0.500",
+            "pixel accuracy                           -",
+        ]
+    )

@@ -1,0 +1,175 @@
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_ray.train.schedule import WINDOW_ROWS, Item, Schedule, epoch_order, learning_rate
+
+BASE = Schedule(
+    num_train=50,
+    num_eval=23,
+    batch_size=4,
+    eval_batch_size=5,
+    epochs=5,
+    eval_every=2,
+    rank=0,
+    world_size=1,
+)
+
+
+def ranks(schedule: Schedule, world_size: int) -> list[Schedule]:
+    return [replace(schedule, rank=rank, world_size=world_size) for rank in range(world_size)]
+
+
+def trained_rows(schedule: Schedule, epoch: int, seed: int = 0) -> list[int]:
+    order = epoch_order(np.arange(schedule.num_train) // 8, seed, epoch)
+    steps = [item.number for item in schedule.items(epoch) if item.kind == "train"]
+    return [row for step in steps for row in schedule.train_positions(order, step).tolist()]
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 5))
+def test_every_training_row_is_seen_in_every_epoch(num_train: int, batch_size: int, world_size: int) -> None:
+    workers = ranks(replace(BASE, num_train=num_train, batch_size=batch_size), world_size)
+    seen = Counter(row for worker in workers for row in trained_rows(worker, 1))
+    global_batch = batch_size * world_size
+    assert set(seen) == set(range(num_train))
+    assert seen.total() == -(-num_train // global_batch) * global_batch
+    assert seen.total() - num_train < global_batch  # what fills up the last step
+    assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_the_steps_of_the_workers_together_walk_through_the_order() -> None:
+    order = epoch_order(np.arange(50) // 8, 0, 1)
+    workers = ranks(BASE, 3)
+    walked = np.concatenate([worker.train_positions(order, step) for step in range(5) for worker in workers])
+    np.testing.assert_array_equal(walked[:50], order)
+    np.testing.assert_array_equal(walked[50:], order[:10])
+
+
+def test_all_workers_take_the_same_number_of_steps() -> None:
+    for world_size in (1, 2, 3, 7):
+        counts = {sum(item.kind == "train" for item in worker.items(3)) for worker in ranks(BASE, world_size)}
+        assert counts == {-(-50 // (4 * world_size))}
+
+
+def test_order_is_a_pure_permutation_of_seed_and_epoch() -> None:
+    groups = np.arange(1000) // 8
+    order = epoch_order(groups, 3, 1)
+    np.testing.assert_array_equal(order, epoch_order(groups.copy(), 3, 1))
+    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    for other in (epoch_order(groups, 3, 2), epoch_order(groups, 4, 1)):
+        assert (other == order).mean() < 0.02
+        np.testing.assert_array_equal(np.sort(other), np.arange(1000))
+
+
+def test_order_never_changes() -> None:
+    assert epoch_order(np.arange(10) // 4, 0, 1).tolist() == [8, 5, 9, 3, 1, 0, 2, 4, 7, 6]
+
+
+def test_a_dataset_of_one_window_is_shuffled_row_by_row() -> None:
+    order = epoch_order(np.arange(4000) // 8, 0, 1)
+    neighbours = np.abs(np.diff(order)) == 1
+    assert neighbours.mean() < 0.01
+    assert abs(np.corrcoef(order, np.arange(4000))[0, 1]) < 0.1
+
+
+def test_a_larger_dataset_is_read_in_windows_of_whole_row_groups() -> None:
+    num_rows = 3 * WINDOW_ROWS + 100
+    groups = np.repeat(np.arange(num_rows // 8 + 1), 8)[:num_rows] * 3 + 2**33  # as part and row group are packed
+    order = epoch_order(groups, 0, 1)
+    np.testing.assert_array_equal(np.sort(order), np.arange(num_rows))
+    split = 0
+    for start in range(0, num_rows, WINDOW_ROWS):
+        window = groups[order[start : start + WINDOW_ROWS]]
+        sizes = np.unique(window, return_counts=True)[1]
+        split += int((sizes < 8).sum())
+        assert np.ptp(order[start : start + WINDOW_ROWS]) > num_rows / 2  # from all over the dataset
+    assert split <= 2 * 3 + 1  # a group may be cut only where two windows meet, or at the end
+
+
+def test_groups_of_unequal_sizes_stay_together_before_the_window_is_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_ray.train.schedule.WINDOW_ROWS", 1)
+    groups = np.array([7, 7, 7, 2, 9, 9, 2, 2])  # the second run of 2 is a group of its own
+    order = epoch_order(groups, 0, 1).tolist()
+    runs = [(0, 1, 2), (3,), (4, 5), (6, 7)]
+    assert order == [row for run in sorted(runs, key=lambda run: order.index(run[0])) for row in run]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 12))
+def test_validation_batches_are_dealt_out_without_rest_or_overlap(
+    num_eval: int, eval_batch_size: int, world_size: int
+) -> None:
+    schedule = replace(BASE, num_eval=num_eval, eval_batch_size=eval_batch_size)
+    rows = [
+        row
+        for worker in ranks(schedule, world_size)
+        for item in worker.items(2)
+        if item.kind == "eval"
+        for row in worker.eval_positions(item.number)
+    ]
+    assert sorted(rows) == list(range(num_eval))
+
+
+def test_validation_batches_are_the_same_for_any_number_of_workers() -> None:
+    def batches(world_size: int) -> set[range]:
+        return {
+            worker.eval_positions(item.number)
+            for worker in ranks(BASE, world_size)
+            for item in worker.items(2)
+            if item.kind == "eval"
+        }
+
+    assert batches(1) == batches(2) == batches(5)
+
+
+def test_an_epoch_trains_and_then_validates_when_it_is_due() -> None:
+    kinds = {epoch: [item.kind for item in BASE.items(epoch)] for epoch in range(BASE.epochs + 1)}
+    train, val = ["train"] * 13, ["eval"] * 5
+    assert kinds == {0: val, 1: train, 2: train + val, 3: train, 4: train + val, 5: train + val}
+
+
+def test_without_validation_rows_nothing_validates() -> None:
+    blind = replace(BASE, num_eval=0)
+    assert not any(blind.validates(epoch) for epoch in range(6))
+    assert blind.items(0) == []
+
+
+def test_a_resumed_worker_goes_on_with_the_items_of_the_next_epoch() -> None:
+    everything = list(BASE.all_items(0))
+    assert list(BASE.all_items(3)) == [item for item in everything if item.epoch >= 3]
+    assert everything[0] == Item("eval", 0, 0)
+    assert list(BASE.all_items(6)) == []
+
+
+def rate(step: int, total: int = 100, warmup: float = 0.1) -> float:
+    return learning_rate(step, total, lr=0.8, warmup_fraction=warmup, final_lr_fraction=0.25)
+
+
+def test_the_learning_rate_rises_evenly_and_falls_by_half_a_cosine() -> None:
+    rising = [rate(step) for step in range(11)]
+    np.testing.assert_allclose(np.diff(rising), 0.8 / 11)
+    assert rising[0] == pytest.approx(0.8 / 11)
+    assert rising[10] == 0.8
+    falling = [rate(step) for step in range(10, 101)]
+    assert all(before > after for before, after in pairwise(falling))
+    assert falling[45] == pytest.approx(0.8 * (0.25 + 1) / 2)
+    assert falling[90] == pytest.approx(0.8 * 0.25)
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
+    assert rate(0, warmup=0.0) == 0.8
+
+
+def test_a_run_of_nothing_but_warm_up_stays_below_the_full_rate() -> None:
+    rates = [rate(step, total=4, warmup=1.0) for step in range(4)]
+    np.testing.assert_allclose(rates, [0.16, 0.32, 0.48, 0.64])
+
+
+def test_a_run_of_one_step_has_a_rate() -> None:
+    assert rate(0, total=1) == 0.8

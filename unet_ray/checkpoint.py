@@ -1,0 +1,255 @@
+"""Checkpoints: a folder of safetensors and JSON that is whole when its manifest is, and says all prediction needs.
+
+::
+
+    <train>/checkpoints/step-00000920-<attempt>/
+        model.safetensors      weights and batch-norm statistics
+        optimizer.safetensors  AdamW moments, by parameter
+        state.json             model card, position in training, history
+        MANIFEST.json          written last: size and sha256 of the others, step, score
+
+No pointer is ever overwritten: "last" is the newest folder whose manifest verifies, "best" the one with the highest
+score among them. Reads and writes through `storage`; needs no Ray.
+"""
+
+import contextlib
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from unet_ray import storage
+from unet_ray.errors import CheckpointError, NotFoundError
+from unet_ray.model.unet import UNet
+
+_KEEP_LAST = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """What a network is and how its input and output are meant; prediction takes all of it from here.
+
+    ``mean`` and ``std`` are of R, G, B in 0..255. ``input_size`` is the height and width all training frames were
+    resized to, or None when they kept theirs.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore_ids: tuple[int, ...]
+    background: int | None
+    width: int
+    depth: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_size: tuple[int, int] | None
+    dataset_run_id: str
+
+    def build(self) -> UNet:
+        """Return the network, with new weights."""
+        return UNet(num_classes=len(self.classes), width=self.width, depth=self.depth)
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> "ModelCard":
+        """Return the card that ``dataclasses.asdict`` and JSON made a document of."""
+        tuples = {
+            key: tuple(tuple(item) if isinstance(item, list) else item for item in value)
+            for key, value in document.items()
+            if isinstance(value, list)
+        }
+        return ModelCard(**{**document, **tuples})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint as its manifest describes it; ``miou`` is None when it was not validated."""
+
+    uri: str
+    step: int
+    epoch: int
+    miou: float | None
+    files: Mapping[str, str]
+
+    @property
+    def model_sha256(self) -> str:
+        """Hash of the weights file: the model's identity."""
+        return self.files["model.safetensors"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A checkpoint in memory."""
+
+    info: CheckpointInfo
+    card: ModelCard
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    progress: Mapping[str, Any]
+
+    def load_model(self) -> UNet:
+        """Return the network with these weights.
+
+        Raises:
+            CheckpointError: The weights are of another architecture than the card says.
+        """
+        model = self.card.build()
+        try:
+            model.load_state_dict(dict(self.weights))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.info.uri}: the weights do not fit the card: {str(error).splitlines()[-1].strip()}"
+            ) from None
+        return model
+
+
+def save_checkpoint(
+    train_uri: str,
+    *,
+    card: ModelCard,
+    model: UNet,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    epoch: int,
+    miou: float | None,
+    progress: Mapping[str, Any],
+) -> CheckpointInfo:
+    """Write a checkpoint under a name of its own, manifest last; runs on rank 0.
+
+    Raises:
+        CheckpointError: A weight is not finite; nothing is written.
+    """
+    weights = model.state_dict()
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise CheckpointError(
+            f"step {step}: {bad[0]} holds NaN or Inf; lower optim.lr and start again from the last checkpoint"
+        )
+    contents = {
+        "model.safetensors": safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}),
+        "optimizer.safetensors": safetensors.torch.save(_flatten_optimizer(optimizer)),
+        "state.json": json.dumps({"card": asdict(card), "progress": dict(progress)}, indent=1).encode(),
+    }
+    uri = f"{train_uri}/checkpoints/step-{step:08d}-{uuid.uuid4().hex[:8]}"
+    for name, data in contents.items():
+        storage.create(f"{uri}/{name}", data)
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    manifest = {"step": step, "epoch": epoch, "miou": miou, "files": files}
+    storage.create(f"{uri}/MANIFEST.json", json.dumps(manifest, indent=1).encode())
+    return CheckpointInfo(uri=uri, step=step, epoch=epoch, miou=miou, files=files)
+
+
+def load_checkpoint(info: CheckpointInfo) -> Checkpoint:
+    """Read a checkpoint and check every file against the manifest.
+
+    Raises:
+        CheckpointError: A file is missing or changed.
+    """
+    contents: dict[str, bytes] = {}
+    for name, sha256 in info.files.items():
+        try:
+            contents[name] = storage.read_bytes(f"{info.uri}/{name}")
+        except NotFoundError:
+            raise CheckpointError(f"{info.uri}: {name} is missing; use another checkpoint") from None
+        if hashlib.sha256(contents[name]).hexdigest() != sha256:
+            raise CheckpointError(
+                f"{info.uri}: {name} is damaged (sha256 differs from MANIFEST.json); use another checkpoint"
+            )
+    try:
+        state = json.loads(contents["state.json"])
+        return Checkpoint(
+            info=info,
+            card=ModelCard.from_json(state["card"]),
+            weights=safetensors.torch.load(contents["model.safetensors"]),
+            optimizer=safetensors.torch.load(contents["optimizer.safetensors"]),
+            progress=state["progress"],
+        )
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{info.uri}: not a checkpoint of this unet-ray: {error}") from error
+
+
+def list_checkpoints(train_uri: str) -> list[CheckpointInfo]:
+    """Return the checkpoints of a run that have a sound manifest, oldest first; a torn one is not listed."""
+    try:
+        names = [item.uri for item in storage.list_objects(f"{train_uri}/checkpoints")]
+    except NotFoundError:
+        return []
+    found: list[CheckpointInfo] = []
+    for uri in names:
+        if uri.endswith("/MANIFEST.json"):
+            with contextlib.suppress(CheckpointError):  # damaged, or pruned since it was listed
+                found.append(_read_manifest(uri.removesuffix("/MANIFEST.json")))
+    return sorted(found, key=lambda info: (info.step, info.uri))
+
+
+def find_checkpoint(train_uri: str, which: str) -> Checkpoint:
+    """Load ``best`` or ``last`` of a run, or the checkpoint folder at a URI.
+
+    A damaged checkpoint is passed over for the next older (last) or the next best (best) one.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if which not in ("best", "last"):
+        return load_checkpoint(_read_manifest(which.rstrip("/")))
+    candidates = list_checkpoints(train_uri)
+    if which == "best":
+        candidates.sort(key=_rank)
+    damaged: CheckpointError | None = None
+    for info in reversed(candidates):
+        try:
+            return load_checkpoint(info)
+        except CheckpointError as error:
+            damaged = damaged or error
+    if damaged:
+        raise damaged
+    raise CheckpointError(f"{train_uri}: no checkpoint here; run `unet-ray train` first, or set predict.checkpoint")
+
+
+def prune_checkpoints(train_uri: str) -> None:
+    """Delete all but the last two checkpoints and the best; the manifest goes first, so none is ever half there."""
+    infos = list_checkpoints(train_uri)
+    keep = {info.uri for info in [*infos[-_KEEP_LAST:], *sorted(infos, key=_rank)[-1:]]}
+    for info in infos:
+        if info.uri not in keep:
+            for name in ("MANIFEST.json", *info.files):
+                storage.delete(f"{info.uri}/{name}")
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put saved moments back into an optimizer over the same parameters, in the same order."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:  # in the parameter's memory order, which fused optimizers rely on
+            tensor = torch.empty_like(parameter).copy_(tensor)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": value.contiguous() for index, slots in state.items() for key, value in slots.items()}
+
+
+def _rank(info: CheckpointInfo) -> tuple[float, int]:
+    return (-1.0 if info.miou is None else info.miou, info.step)
+
+
+def _read_manifest(uri: str) -> CheckpointInfo:
+    try:
+        document = json.loads(storage.read_bytes(f"{uri}/MANIFEST.json"))
+        return CheckpointInfo(uri=uri, **document)
+    except NotFoundError:
+        raise CheckpointError(
+            f"{uri}: no checkpoint here (MANIFEST.json is missing); check predict.checkpoint"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{uri}/MANIFEST.json: not a manifest of a checkpoint: {error}") from error

@@ -1,0 +1,196 @@
+"""The command line: ``unet-ray prepare|train|predict|report CONFIG [--section.key value]`` and ``unet-ray verify URI``.
+
+The only place, with ``jobs/``, that reads argv, sets up logging and connects to Ray. Heavy imports wait until a
+command runs, so ``--help`` answers at once. Standard output carries one JSON line, the result; all else goes to
+standard error. Exit codes: 0 done, 1 a fault of ours, 2 the user's to fix, 130 and 143 stopped by a signal.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from unet_ray import __version__
+from unet_ray.config import ClassWeights, Config
+from unet_ray.config_file import leaves, load_config, nearest, sections
+from unet_ray.errors import ConfigError, UnetRayError
+
+STAGES = {
+    "prepare": "frames and masks in, a checked and sealed dataset out",
+    "train": "a prepared dataset in, checkpoints and a history out",
+    "predict": "frames and a checkpoint in, masks and counts out, exactly once",
+    "report": "history and predictions in, one HTML page out",
+}
+_VERIFY = "re-hash and recount a dataset or predictions table"
+_INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ``unet-ray`` command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(prog="unet-ray", description="Semantic segmentation as a distributed batch job on Ray.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, purpose in STAGES.items():
+        commands.add_parser(name, help=purpose, add_help=False)
+    verify = commands.add_parser("verify", help=_VERIFY, description=_VERIFY)
+    verify.add_argument("uri", help="URI of the table")
+    verify.add_argument("--gc", action="store_true", help="delete parts that no manifest lists")
+    if arguments and arguments[0] in STAGES:
+        return run_stage(arguments[0], arguments[1:])
+    try:
+        options = parser.parse_args(arguments)
+    except ConfigError as error:
+        return _fail(error)
+    return _guarded(lambda: _verify(options.uri, options.gc))
+
+
+def run_stage(stage: str, argv: Sequence[str] | None = None) -> int:
+    """Run one stage from its command line: a YAML file and overrides; returns the exit code.
+
+    Args:
+        stage: One of `STAGES`.
+        argv: Arguments after the program's name; None takes those of the process.
+    """
+    parser = stage_parser(stage)
+    try:
+        namespace, unknown = parser.parse_known_args(argv)
+        if unknown:
+            key = unknown[0].lstrip("-").partition("=")[0]
+            raise ConfigError(f"{unknown[0]}: no such option{nearest(key, prefix='--')} (see unet-ray {stage} --help)")
+        options = vars(namespace)
+        path = options.pop("config")
+        typed = {key: _as_yaml(value) for key, value in options.items() if value is not None}
+        config = _absolute(load_config(path, typed))
+    except UnetRayError as error:
+        return _fail(error)
+    return _guarded(lambda: _run(stage, config))
+
+
+def stage_parser(stage: str) -> argparse.ArgumentParser:
+    """Return the parser of a stage: the configuration file, and a flag for every option with its default."""
+    parser = _Parser(
+        prog=f"unet-ray {stage}",
+        usage=f"unet-ray {stage} CONFIG [--section.key VALUE ...]",
+        description=f"{stage}: {STAGES[stage]}.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="YAML file of the experiment; flags override it")
+    groups = {name: parser.add_argument_group(name, cls.__doc__) for name, cls in sections()}
+    for key, field, doc in leaves():
+        kind, default = str(field.type), field.default
+        shown = "null" if default is None else " ".join(map(str, default)) if isinstance(default, tuple) else default
+        groups[key.partition(".")[0]].add_argument(
+            f"--{key}",
+            dest=key,
+            metavar="|".join(get_args(field.type)) if get_origin(field.type) is Literal else "VALUE",
+            nargs="+" if "tuple[" in kind else None,
+            help=f"{doc} [{shown}]".replace("%", "%%"),
+        )
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message} (see {self.prog} --help)")
+
+
+def _as_yaml(value: str | list[str]) -> str:
+    """Return a flag's value as YAML: the words of an option that takes several are a list, unless one is the whole."""
+    if isinstance(value, str):
+        return value
+    whole = len(value) == 1 and (value[0].startswith("[") or value[0] in ("null", *get_args(ClassWeights)))
+    return value[0] if whole else f"[{', '.join(value)}]"
+
+
+def _absolute(config: Config) -> Config:
+    """Return the configuration with local paths made absolute: workers have other working directories."""
+    from unet_ray import storage
+
+    def resolve(section: Any, *keys: str) -> Any:
+        found = {key: getattr(section, key) for key in keys}
+        return dataclasses.replace(section, **{k: storage.absolute(v) for k, v in found.items() if v is not None})
+
+    predict = resolve(config.predict, "images", "masks", "output")
+    if predict.checkpoint not in ("best", "last"):
+        predict = resolve(predict, "checkpoint")
+    return dataclasses.replace(
+        config,
+        run=resolve(config.run, "storage"),
+        data=resolve(config.data, "root", "pairs", "dataset"),
+        predict=predict,
+    )
+
+
+def _run(stage: str, config: Config) -> Mapping[str, Any]:
+    if stage == "report":
+        from unet_ray.report.run import run as run_report
+
+        return dataclasses.asdict(run_report(config))
+    from unet_ray import runtime
+
+    run: Callable[[Config], Any]
+    if stage == "prepare":
+        from unet_ray.prepare import run
+    elif stage == "train":
+        from unet_ray.train.run import run
+    else:
+        from unet_ray.predict.run import run
+    with runtime.connected():
+        signal.signal(signal.SIGTERM, _stop)  # after Ray, which has a handler of its own
+        return dataclasses.asdict(run(config))
+
+
+def _verify(uri: str, collect_garbage: bool) -> Mapping[str, Any]:
+    from unet_ray import storage
+    from unet_ray.errors import TableError
+    from unet_ray.table.verify import verify
+
+    found = verify(storage.absolute(uri.rstrip("/")), collect_garbage=collect_garbage)
+    if found.problems:
+        raise TableError(f"{uri}: {len(found.problems)} problems: {'; '.join(found.problems[:5])}")
+    return dataclasses.asdict(found)
+
+
+def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
+    """Do the work with logging set up and output kept apart; turn errors into one line and a code."""
+    out = sys.stdout
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    ours = logging.getLogger("unet_ray")
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.INFO)
+    for noisy in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = work()
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; run the same command again to go on\n")
+        return _INTERRUPTED[signal.SIGINT]
+    except Exception as error:
+        from unet_ray.runtime import our_error
+
+        known = our_error(error)
+        if known is None:
+            raise
+        return _fail(known)
+    out.write(json.dumps(result, ensure_ascii=False) + "\n")
+    out.flush()
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    sys.stderr.write("stopped; run the same command again to go on\n")
+    raise SystemExit(_INTERRUPTED[signal.Signals(number)])
+
+
+def _fail(error: UnetRayError) -> int:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return 2

@@ -1,0 +1,348 @@
+"""The configuration: one frozen tree of options, the same for all four stages.
+
+Every section checks its own ranges, so a `Config` that exists is valid, whether it came from a file, from flags or
+from Python. Credentials and endpoints are not configuration: they come from the environment (``AWS_*``). Reading and
+writing is `config_file`'s.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar, dataclass_transform
+
+from unet_ray.errors import ConfigError
+
+ClassWeights = Literal["none", "median", "sqrt"]
+Precision = Literal["auto", "bf16", "fp32"]
+Split = Literal["train", "val", "test"]
+_T = TypeVar("_T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def _section(cls: type[_T]) -> type[_T]:
+    cls.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+def _require(ok: bool, key: str, rule: str, found: object) -> None:
+    if not ok:
+        raise ConfigError(f"{key}: must be {rule}, got {found!r}")
+
+
+@_section
+class RunSection:
+    """Which run this is and where it lives."""
+
+    name: str = "run"
+    """Name of the run; its files lie in <run.storage>/<run.name>."""
+    storage: str = "runs"
+    """URI under which runs are stored: a local folder or s3://bucket/prefix."""
+    seed: int = 0
+    """Seed of every random choice: splits, initial weights, order, augmentation, synthetic frames."""
+
+    def __post_init__(self) -> None:
+        plain = self.name.replace("-", "").replace("_", "").replace(".", "")
+        _require(
+            plain.isascii() and plain.isalnum() and not self.name.startswith("."),
+            "run.name",
+            "letters, digits, '-', '_' and '.' (not first)",
+            self.name,
+        )
+        _require(self.storage != "", "run.storage", "a folder or an s3:// URI", self.storage)
+        _require(self.seed >= 0, "run.seed", ">= 0", self.seed)
+
+
+@_section
+class DataSection:
+    """What `prepare` reads and how it becomes a dataset."""
+
+    layout: Literal["folder", "camvid", "synthetic"] = "folder"
+    """How frames and masks lie: parallel folders or a list, the SegNet copy of CamVid, or drawn by us."""
+    root: str | None = None
+    """URI of the input. Required by folder (unless data.pairs is given) and camvid."""
+    images: str = "images"
+    """folder: where the images lie under data.root."""
+    masks: str | None = "masks"
+    """folder: where the masks lie under data.root, same relative names; null for frames without truth."""
+    mask_suffix: str = ""
+    """folder: what a mask's stem has after its image's stem, such as _mask or _L."""
+    pairs: str | None = None
+    """folder: URI of a CSV or Parquet list instead: columns image, mask and optionally split, group, frame."""
+    resize: tuple[int, int] | None = None
+    """Height and width in pixels every pair is resized to; null keeps each frame as it is, byte for byte."""
+    split: Literal["lists", "hash", "group"] = "hash"
+    """Where train/val/test come from: the layout's own lists, a hash of image_id, or whole groups."""
+    val_fraction: float = 0.2
+    """Share of images (hash) or groups (group) that validate."""
+    test_fraction: float = 0.0
+    """Share of images (hash) or groups (group) kept for testing."""
+    dataset: str | None = None
+    """URI of the prepared dataset; null means <run.storage>/<run.name>/dataset."""
+    shard_rows: int = 512
+    """Rows in a shard, the unit that is sealed: what a crash can cost."""
+    max_image_pixels: int = 64_000_000
+    """Images with more pixels are quarantined before they are decoded."""
+    max_image_bytes: int = 128 * 2**20
+    """Files with more bytes are quarantined before they are read."""
+    max_quarantined_fraction: float = 0.2
+    """The job stops, publishing nothing, when more than this share of its rows is unusable."""
+
+    def __post_init__(self) -> None:
+        if self.resize is not None:
+            _require(min(self.resize) >= 16, "data.resize", "a height and a width >= 16 px", self.resize)
+        _require(0 <= self.val_fraction < 1, "data.val_fraction", "in [0, 1)", self.val_fraction)
+        _require(0 <= self.test_fraction < 1, "data.test_fraction", "in [0, 1)", self.test_fraction)
+        both = self.val_fraction + self.test_fraction
+        _require(both < 1, "data.test_fraction", "below 1 together with data.val_fraction", both)
+        _require(self.shard_rows >= 1, "data.shard_rows", ">= 1", self.shard_rows)
+        _require(self.max_image_pixels >= 1, "data.max_image_pixels", ">= 1", self.max_image_pixels)
+        _require(self.max_image_bytes >= 1, "data.max_image_bytes", ">= 1", self.max_image_bytes)
+        fraction = self.max_quarantined_fraction
+        _require(0 <= fraction <= 1, "data.max_quarantined_fraction", "in [0, 1]", fraction)
+
+
+@_section
+class SyntheticSection:
+    """The street scenes `prepare` draws when data.layout is synthetic."""
+
+    sequences: int = 10
+    """Number of sequences; each is a group."""
+    frames: int = 24
+    """Frames in each sequence."""
+    height: int = 160
+    """Frame height in pixels."""
+    width: int = 224
+    """Frame width in pixels."""
+
+    def __post_init__(self) -> None:
+        _require(self.sequences >= 1, "synthetic.sequences", ">= 1", self.sequences)
+        _require(self.frames >= 1, "synthetic.frames", ">= 1", self.frames)
+        _require(self.height >= 48, "synthetic.height", ">= 48 px", self.height)
+        _require(self.width >= 64, "synthetic.width", ">= 64 px", self.width)
+
+
+@_section
+class LabelsSection:
+    """What the numbers in a mask mean."""
+
+    classes: tuple[str, ...] = ()
+    """Class names; position = class_id. Empty takes the layout's own (camvid, synthetic)."""
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """RGB colour of each class in pictures; empty takes the layout's own or a generated one."""
+    ignore_ids: tuple[int, ...] = (255,)
+    """Mask values that mean "no label": never trained on, never scored."""
+    background: str | None = None
+    """Name of the background class, which object_miou leaves out; null scores every class as an object."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.classes) <= 255, "labels.classes", "at most 255 names", len(self.classes))
+        unique = len(set(self.classes)) == len(self.classes)
+        _require(unique, "labels.classes", "names used once each", list(self.classes))
+        if self.palette:
+            rgb = all(0 <= value <= 255 for colour in self.palette for value in colour)
+            _require(rgb, "labels.palette", "RGB values in 0..255", self.palette)
+        ids = all(0 <= value <= 65535 for value in self.ignore_ids)
+        _require(ids, "labels.ignore_ids", "mask values in 0..65535", self.ignore_ids)
+
+
+@_section
+class ModelSection:
+    """The U-Net."""
+
+    width: int = 16
+    """Channels of the first level; each level below has twice as many."""
+    depth: int = 4
+    """Number of times the resolution is halved."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.width <= 512, "model.width", "in 1..512", self.width)
+        _require(1 <= self.depth <= 7, "model.depth", "in 1..7", self.depth)
+
+
+@_section
+class AugmentSection:
+    """Random changes of training pairs; evaluation never sees them."""
+
+    crop: tuple[int, int] | None = None
+    """Height and width in pixels of training crops; null uses the size of the dataset's first pair."""
+    hflip: float = 0.5
+    """Probability of a left-right flip."""
+    vflip: float = 0.0
+    """Probability of an upside-down flip."""
+    scale: tuple[float, float] = (0.75, 1.5)
+    """Smallest and largest zoom."""
+    brightness: float = 0.2
+    """Largest relative change of brightness."""
+    contrast: float = 0.2
+    """Largest relative change of contrast."""
+    saturation: float = 0.2
+    """Largest relative change of saturation."""
+
+    def __post_init__(self) -> None:
+        if self.crop is not None:
+            _require(min(self.crop) >= 16, "augment.crop", "a height and a width >= 16 px", self.crop)
+        low, high = self.scale
+        _require(0.1 <= low <= high <= 10, "augment.scale", "two numbers, 0.1 <= low <= high <= 10", self.scale)
+        for key in ("hflip", "vflip", "brightness", "contrast", "saturation"):
+            value = getattr(self, key)
+            _require(0 <= value <= 1, f"augment.{key}", "in [0, 1]", value)
+
+
+@_section
+class LossSection:
+    """What training minimises: cross-entropy + dice_weight * Dice."""
+
+    dice_weight: float = 0.5
+    """Weight of the Dice loss beside the cross-entropy."""
+    class_weights: ClassWeights | tuple[float, ...] = "sqrt"
+    """Cross-entropy weights: none, median frequency, its square root, or one number per class."""
+
+    def __post_init__(self) -> None:
+        _require(self.dice_weight >= 0, "loss.dice_weight", ">= 0", self.dice_weight)
+        if not isinstance(self.class_weights, str):
+            positive = len(self.class_weights) > 0 and min(self.class_weights) >= 0
+            _require(positive, "loss.class_weights", "one number >= 0 per class", self.class_weights)
+
+
+@_section
+class OptimSection:
+    """AdamW with a linear warm-up and a cosine decay."""
+
+    lr: float = 2e-3
+    """Learning rate at the end of the warm-up."""
+    weight_decay: float = 1e-2
+    """Decoupled weight decay of the convolution weights; norms and biases have none."""
+    warmup_fraction: float = 0.05
+    """Share of all steps over which the learning rate rises from 0."""
+    final_lr_fraction: float = 0.01
+    """Learning rate of the last step as a share of optim.lr."""
+    clip_norm: float | None = 5.0
+    """Largest norm of the gradient; null does not clip."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optim.lr", "> 0", self.lr)
+        _require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
+        _require(0 <= self.warmup_fraction < 1, "optim.warmup_fraction", "in [0, 1)", self.warmup_fraction)
+        final = self.final_lr_fraction
+        _require(0 <= final <= 1, "optim.final_lr_fraction", "in [0, 1]", final)
+        _require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", "> 0 or null", self.clip_norm)
+
+
+@_section
+class TrainSection:
+    """The training loop."""
+
+    epochs: int = 40
+    """Passes over the training split."""
+    batch_size: int = 4
+    """Crops per worker and step."""
+    eval_every: int = 1
+    """Epochs between validations; the last epoch always validates."""
+    patience: int | None = None
+    """Stop after this many validations without a better mIoU; null never stops early."""
+    max_failures: int = 3
+    """How often dead workers are replaced before the job gives up."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "train.epochs", ">= 1", self.epochs)
+        _require(self.batch_size >= 1, "train.batch_size", ">= 1", self.batch_size)
+        _require(self.eval_every >= 1, "train.eval_every", ">= 1", self.eval_every)
+        _require(self.patience is None or self.patience >= 1, "train.patience", ">= 1 or null", self.patience)
+        _require(self.max_failures >= 0, "train.max_failures", ">= 0", self.max_failures)
+
+
+@_section
+class PredictSection:
+    """What is segmented, by which checkpoint, and how the masks are stored."""
+
+    split: Split = "val"
+    """Split of the prepared dataset to segment; not used when predict.images is given."""
+    images: str | None = None
+    """Frames to segment instead: URI of a folder or prefix, or of a CSV or Parquet list as data.pairs."""
+    masks: str | None = None
+    """URI of the folder with the true masks of predict.images, if there are any."""
+    checkpoint: str = "best"
+    """best, last, or the URI of a checkpoint folder."""
+    output: str | None = None
+    """URI of the predictions; null means <run.storage>/<run.name>/predictions."""
+    batch_size: int = 8
+    """Frames per forward pass."""
+    shard_rows: int = 512
+    """Rows in a shard, the unit that is sealed: what a crash can cost."""
+    mask_encoding: Literal["raw", "png"] = "raw"
+    """How pred_mask is stored: raw uint8 rows (smallest, fastest) or PNG (opens anywhere)."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, "predict.batch_size", ">= 1", self.batch_size)
+        _require(self.shard_rows >= 1, "predict.shard_rows", ">= 1", self.shard_rows)
+
+
+@_section
+class ReportSection:
+    """The page."""
+
+    panels: int = 4
+    """Frames shown of each kind: best, worst, random."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.panels <= 20, "report.panels", "in 0..20", self.panels)
+
+
+@_section
+class ScalingSection:
+    """How many processes, on what."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where the network runs; auto takes GPUs when the cluster has them."""
+    num_workers: int = 1
+    """Training workers."""
+    predictors: int | None = None
+    """Prediction actors; null takes one per GPU, or one per two CPU cores."""
+    precision: Precision = "auto"
+    """Arithmetic of the network; auto takes bf16 where the hardware has it."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_workers >= 1, "scaling.num_workers", ">= 1", self.num_workers)
+        ok = self.predictors is None or self.predictors >= 1
+        _require(ok, "scaling.predictors", ">= 1 or null", self.predictors)
+
+
+@_section
+class Config:
+    """One experiment: what the four stages need, all of it validated whichever stage runs."""
+
+    run: RunSection = field(default_factory=RunSection)
+    data: DataSection = field(default_factory=DataSection)
+    synthetic: SyntheticSection = field(default_factory=SyntheticSection)
+    labels: LabelsSection = field(default_factory=LabelsSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    augment: AugmentSection = field(default_factory=AugmentSection)
+    loss: LossSection = field(default_factory=LossSection)
+    optim: OptimSection = field(default_factory=OptimSection)
+    train: TrainSection = field(default_factory=TrainSection)
+    predict: PredictSection = field(default_factory=PredictSection)
+    report: ReportSection = field(default_factory=ReportSection)
+    scaling: ScalingSection = field(default_factory=ScalingSection)
+
+    @property
+    def run_uri(self) -> str:
+        """Folder of the run."""
+        return f"{self.run.storage.rstrip('/')}/{self.run.name}"
+
+    @property
+    def dataset_uri(self) -> str:
+        """Folder of the prepared dataset."""
+        return self.data.dataset or f"{self.run_uri}/dataset"
+
+    @property
+    def train_uri(self) -> str:
+        """Folder of checkpoints and history."""
+        return f"{self.run_uri}/train"
+
+    @property
+    def predictions_uri(self) -> str:
+        """Folder of the predictions table."""
+        return self.predict.output or f"{self.run_uri}/predictions"
+
+    @property
+    def report_uri(self) -> str:
+        """Folder of the report page."""
+        return f"{self.run_uri}/report"

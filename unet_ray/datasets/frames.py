@@ -1,0 +1,113 @@
+"""Decoded frames: from a prepared dataset, or from files; for validation, prediction and the report. Runs in tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from unet_ray import storage
+from unet_ray.datasets.prepared import read_pair
+from unet_ray.errors import ImageError, NotFoundError
+from unet_ray.images.decode import Limits, decode_image, decode_mask, decode_plain
+from unet_ray.images.encode import decode_stored_mask
+from unet_ray.labels.classes import ClassMap
+
+FRAMES = pa.schema(
+    [
+        pa.field("row_id", pa.int64()),
+        pa.field("image_id", pa.string()),
+        pa.field("image_uri", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("frame", pa.int64()),
+        pa.field("split", pa.string()),
+        pa.field("error_code", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("image", pa.large_binary()),  # (H, W, 3) uint8 RGB rows
+        pa.field("true_mask", pa.large_binary()),  # (H, W) uint8 class ids; null without truth
+    ]
+)
+"""Decoded frames on their way to a prediction actor."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both."""
+
+    data: bytes
+    plain: bool
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+
+
+_KEPT = ("row_id", "image_id", "image_uri", "group", "frame", "split")
+
+
+def load_frames(rows: Sequence[Mapping[str, Any]], *, classes: ClassMap, limits: Limits) -> pa.Table:
+    """Return planned rows (`schema.PLAN`) as `FRAMES`; a bad file gives a row with an error and no pixels."""
+    return pa.Table.from_pylist([_load_frame(row, classes, limits) for row in rows], schema=FRAMES)
+
+
+def read_frame(
+    row: Mapping[str, Any], classes: ClassMap, limits: Limits
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Return a planned frame as ``(H, W, 3)`` uint8 RGB and its ``(H, W)`` uint8 true mask, or None without truth.
+
+    Raises:
+        ImageError: As `fetch_pair`.
+    """
+    if row["part_uri"] is None:
+        pair = fetch_pair(row, classes, limits)
+        return pair.image, pair.mask
+    data, png = read_pair(row["part_uri"], row["part_row"])
+    image = decode_plain(data)
+    return image, decode_stored_mask(png, image.shape[0], image.shape[1], "png")
+
+
+def fetch_pair(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> Pair:
+    """Fetch, decode and check the files of a planned row.
+
+    Raises:
+        ImageError: A file is gone (missing_image, missing_mask), unusable (see `images.decode`), or the mask does not
+            fit: class_id_out_of_range, mask_size_mismatch.
+    """
+    data = _fetch(row, "image", limits)
+    image, plain = decode_image(data, limits)
+    if row["mask_uri"] is None:
+        return Pair(data=data, plain=plain, image=image, mask=None)
+    try:
+        mask = classes.to_class_ids(decode_mask(_fetch(row, "mask", limits), limits))
+    except ImageError as error:
+        raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
+    if mask.shape != image.shape[:2]:
+        sizes = f"image {image.shape[0]} x {image.shape[1]}, mask {mask.shape[0]} x {mask.shape[1]}"
+        raise ImageError("mask_size_mismatch", f"{sizes} px (height x width)")
+    return Pair(data=data, plain=plain, image=image, mask=mask)
+
+
+def _load_frame(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> dict[str, Any]:
+    result = {name: row[name] for name in _KEPT}
+    try:
+        image, mask = read_frame(row, classes, limits)
+    except ImageError as error:
+        return result | {"error_code": error.code, "error_message": error.message}
+    return result | {
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "image": image.tobytes(),
+        "true_mask": None if mask is None else mask.tobytes(),
+    }
+
+
+def _fetch(row: Mapping[str, Any], what: str, limits: Limits) -> bytes:
+    size = row.get(f"{what}_bytes")
+    if size is not None and size > limits.bytes:
+        raise ImageError("too_large", f"{size} bytes, data.max_image_bytes is {limits.bytes}")
+    try:
+        return storage.read_bytes(row[f"{what}_uri"])
+    except NotFoundError as error:
+        raise ImageError(f"missing_{what}", str(error)) from None

@@ -1,0 +1,39 @@
+"""What a file name tells: its natural order, its sequence and its frame number."""
+
+import re
+from pathlib import PurePosixPath
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+"""Lower-case endings of the files that are taken for images."""
+
+_FRAME = re.compile(r"^(?P<sequence>.*?)(?:[_\-. ]+[A-Za-z]?)?(?P<frame>\d+)$")
+_MOST_DIGITS = 18  # what an int64 holds; a longer number is a hash or an identifier
+
+
+def natural_key(key: str) -> tuple[tuple[int, int | str], ...]:
+    """Return a sort key that orders numbers by value: ``2.png`` before ``10.png``.
+
+    Names that differ only in padding (``1.png``, ``01.png``) are told apart by the name itself, which comes last.
+    """
+    parts = [(0, int(part)) if part.isdecimal() and part.isascii() else (1, part) for part in re.split(r"(\d+)", key)]
+    return (*parts, (2, key))
+
+
+def is_image(key: str) -> bool:
+    """Tell whether a name ends like an image file."""
+    return PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES
+
+
+def parse_frame(key: str) -> tuple[str, int | None]:
+    """Return the group and frame number that a key tells.
+
+    The group is the folder when there is one, else what stands before the frame number: ``a/b/00012.jpg`` is
+    frame 12 of ``a/b``, ``0001TP_006690.png`` frame 6690 of ``0001TP``, ``Seq05VD_f00030.png`` frame 30 of
+    ``Seq05VD``. A name without a number at its end has no frame; one without a folder then has the group "".
+    """
+    path = PurePosixPath(key)
+    folder = "" if str(path.parent) == "." else str(path.parent)
+    match = _FRAME.match(path.stem)
+    if match is None or len(match["frame"]) > _MOST_DIGITS:
+        return folder, None
+    return folder or match["sequence"], int(match["frame"])

@@ -1,0 +1,30 @@
+"""Our own encodings: lossless, and decoded back exactly."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MaskEncoding = Literal["raw", "png"]
+
+
+def encode_image(image: NDArray[np.uint8]) -> bytes:
+    """Encode an ``(H, W, 3)`` uint8 RGB image as PNG."""
+    return _png(np.ascontiguousarray(image[:, :, ::-1]))
+
+
+def encode_mask(mask: NDArray[np.uint8], encoding: MaskEncoding) -> bytes:
+    """Encode an ``(H, W)`` uint8 mask as raw rows or as a greyscale PNG."""
+    return mask.tobytes() if encoding == "raw" else _png(mask)
+
+
+def decode_stored_mask(data: bytes, height: int, width: int, encoding: MaskEncoding) -> NDArray[np.uint8]:
+    """Decode what `encode_mask` made to ``(height, width)`` uint8; raw masks are read-only views."""
+    if encoding == "raw":
+        return np.frombuffer(data, np.uint8).reshape(height, width)
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()

@@ -1,0 +1,1 @@
+"""Class maps: names, colours, and the way from the numbers in a mask file to class ids."""

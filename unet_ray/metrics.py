@@ -1,0 +1,92 @@
+"""Confusion counts and the ratios derived from them: the one definition of IoU.
+
+Counts are integers and are added; a ratio is computed once, at the end, and is None where it is undefined.
+The confusion matrix has the true class as row and the predicted class as column.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_ray.schema import IGNORE_INDEX
+
+_EXACT_PIXELS = 2**24  # OpenCV's histograms count in float32, which is exact up to here
+
+
+def count_confusion(true_mask: NDArray[np.uint8], pred_mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    """Count pixels by true and predicted class.
+
+    Args:
+        true_mask: ``(H, W)`` uint8 class ids; 255 and anything >= ``num_classes`` is not counted.
+        pred_mask: ``(H, W)`` uint8 class ids below ``num_classes``.
+        num_classes: K.
+
+    Returns:
+        ``(K, K)`` int64.
+    """
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    rows = max(1, _EXACT_PIXELS // true_mask.shape[1])
+    bounds = [0.0, float(num_classes)]
+    for top in range(0, true_mask.shape[0], rows):
+        planes = [np.ascontiguousarray(mask[top : top + rows]) for mask in (true_mask, pred_mask)]
+        counts += cv2.calcHist(planes, [0, 1], None, [num_classes] * 2, bounds * 2).astype(np.int64)
+    return counts
+
+
+def count_classes(mask: NDArray[np.uint8], num_classes: int) -> tuple[NDArray[np.int64], int]:
+    """Return the ``(K,)`` int64 pixels of each class, and the number of ignored pixels."""
+    counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
+    return counts[:num_classes].astype(np.int64), int(counts[IGNORE_INDEX])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScore:
+    """One class: pixels counted, and ``iou = tp / (tp + fp + fn)``, None when the class occurs nowhere."""
+
+    tp: int
+    fp: int
+    fn: int
+    iou: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Ratios of one confusion matrix; None where no pixel defines them.
+
+    ``miou`` is the mean over the classes whose IoU is defined; ``object_miou`` leaves out the background class;
+    ``pixel_accuracy`` is the share of counted pixels that are right.
+    """
+
+    classes: tuple[ClassScore, ...]
+    miou: float | None
+    object_miou: float | None
+    pixel_accuracy: float | None
+
+
+def score(confusion: NDArray[np.int64] | Sequence[int], background: int | None = None) -> Scores:
+    """Derive the scores of a ``(K, K)`` or flat ``(K * K,)`` confusion matrix."""
+    flat = np.asarray(confusion, dtype=np.int64).ravel()
+    size = round(len(flat) ** 0.5)
+    matrix = flat.reshape(size, size)
+    tp = matrix.diagonal()
+    fp = matrix.sum(axis=0) - tp
+    fn = matrix.sum(axis=1) - tp
+    classes = tuple(
+        ClassScore(tp=t, fp=p, fn=n, iou=t / (t + p + n) if t + p + n else None)
+        for t, p, n in zip(tp.tolist(), fp.tolist(), fn.tolist(), strict=True)
+    )
+    total = int(matrix.sum())
+    return Scores(
+        classes=classes,
+        miou=_mean([item.iou for item in classes]),
+        object_miou=_mean([item.iou for class_id, item in enumerate(classes) if class_id != background]),
+        pixel_accuracy=int(tp.sum()) / total if total else None,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None

@@ -1,0 +1,1 @@
+"""Stage 3: frames and a checkpoint in, masks and counts out, exactly once."""

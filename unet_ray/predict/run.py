@@ -1,0 +1,185 @@
+"""Planning a prediction, running it over the cluster, and summing it up. Runs on the driver, with Ray connected."""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from unet_ray import pipeline, runtime, storage
+from unet_ray.checkpoint import Checkpoint, find_checkpoint
+from unet_ray.config import Config
+from unet_ray.config_file import dump_config
+from unet_ray.datasets.frames import load_frames
+from unet_ray.datasets.listing import Row, list_folder, list_pairs
+from unet_ray.datasets.prepared import index_split, open_dataset
+from unet_ray.images.decode import Limits
+from unet_ray.labels.classes import ClassMap
+from unet_ray.metrics import score
+from unet_ray.model.segmenter import resolve_precision
+from unet_ray.predict.network import Network
+from unet_ray.progress import Meter
+from unet_ray.schema import PREDICTION_SUMMED
+from unet_ray.table.commit import Progress, fill
+from unet_ray.table.parts import Part
+from unet_ray.table.plan import Plan, Unit, create_plan
+
+logger = logging.getLogger(__name__)
+
+_FRAMES_PER_TASK = 32
+_LISTS = (".csv", ".parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictResult:
+    """What `run` made; scores are None without truth."""
+
+    predictions: str
+    already_complete: bool
+    checkpoint: str
+    frames: int
+    ok: int
+    quarantined: int
+    errors: dict[str, int]
+    miou: float | None
+    object_miou: float | None
+    pixel_accuracy: float | None
+    seconds: float = field(compare=False)
+
+
+def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -> PredictResult:
+    """Segment what the configuration names, exactly once.
+
+    Safe to repeat: an unfinished table is continued from its sealed shards, a finished one is left alone. The
+    architecture, classes, size and normalisation come from the checkpoint.
+
+    Args:
+        config: The experiment.
+        on_progress: Called on the driver whenever a part is written, instead of logging a line.
+
+    Raises:
+        CheckpointError: There is no checkpoint.
+        DatasetError: There is nothing to segment.
+        PlanMismatchError: The output holds the predictions of another model, setting or input.
+    """
+    started = time.monotonic()
+    checkpoint = find_checkpoint(config.train_uri, config.predict.checkpoint)
+    card = checkpoint.card
+    classes = ClassMap(
+        classes=card.classes, palette=card.palette, ignore_ids=card.ignore_ids, background=card.background
+    )
+    resources = runtime.plan_prediction(config.scaling)
+    device = torch.device("cuda" if resources.device == "gpu" else "cpu")
+    precision = resolve_precision(config.scaling.precision, device)
+    plan = _plan(config, checkpoint, precision)
+    logger.info(
+        "%d frames by %s (epoch %d) in %s on %d %s predictor(s)",
+        plan.num_rows, storage.name(checkpoint.info.uri), checkpoint.info.epoch, precision,
+        resources.num_networks, resources.device,
+    )  # fmt: skip
+    network_kwargs = {
+        "checkpoint": checkpoint.info,
+        "device": resources.device,
+        "threads": resources.threads_per_network,
+        "precision": precision,
+        "mask_encoding": config.predict.mask_encoding,
+    }
+    limits = Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes)
+    load = functools.partial(load_frames, classes=classes, limits=limits)
+    success, already = fill(
+        plan,
+        functools.partial(_produce, plan, load, network_kwargs, resources),
+        max_quarantined_fraction=config.data.max_quarantined_fraction,
+        on_progress=on_progress or Meter("predict", "frames"),
+    )
+    storage.write(f"{plan.uri}/config.yaml", dump_config(config).encode())
+    scores = score(success.totals["confusion"], card.background) if success.totals["confusion"] else None
+    return PredictResult(
+        predictions=plan.uri,
+        already_complete=already,
+        checkpoint=checkpoint.info.uri,
+        frames=success.num_rows,
+        ok=success.num_ok,
+        quarantined=success.num_quarantined,
+        errors=dict(success.errors),
+        miou=scores.miou if scores else None,
+        object_miou=scores.object_miou if scores else None,
+        pixel_accuracy=scores.pixel_accuracy if scores else None,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
+    card = checkpoint.card
+    rows, source = _list_rows(config)
+    settings: dict[str, Any] = {
+        **source,
+        "predict.checkpoint": checkpoint.info.model_sha256[:16],
+        "predict.batch_size": config.predict.batch_size,
+        "predict.mask_encoding": config.predict.mask_encoding,
+        "predict.shard_rows": config.predict.shard_rows,
+        "scaling.precision": precision,
+    }
+    facts = {
+        "classes": card.classes,
+        "palette": card.palette,
+        "ignore_ids": card.ignore_ids,
+        "background": card.background,
+        "mask_encoding": config.predict.mask_encoding,
+    }
+    return create_plan(
+        config.predictions_uri,
+        rows,
+        kind="predictions",
+        settings=settings,
+        facts=facts,
+        summed=PREDICTION_SUMMED,
+        shard_rows=config.predict.shard_rows,
+        unit_rows=min(config.predict.batch_size, config.predict.shard_rows),
+    )
+
+
+def _list_rows(config: Config) -> tuple[Iterator[Row], dict[str, Any]]:
+    """Return the rows to plan, and the settings that name where they come from."""
+    predict = config.predict
+    if predict.images is not None:
+        images = predict.images.rstrip("/")
+        if images.endswith(_LISTS):
+            listing = list_pairs(images)
+        else:
+            listing = list_folder(
+                images, predict.masks and predict.masks.rstrip("/"), mask_suffix=config.data.mask_suffix
+            )
+        return iter(listing.rows), {"predict.images": images}
+    prepared = open_dataset(config.dataset_uri)
+    index = index_split(prepared, predict.split)
+    uris = prepared.table.part_uris()
+    kept = ("image_id", "image_uri", "group", "frame", "split", "part_row")
+    rows = (
+        {name: row[name] for name in kept} | {"part_uri": uris[row["part"]]}
+        for batch in index.to_batches(max_chunksize=4096)
+        for row in batch.to_pylist()
+    )
+    return rows, {"predict.split": predict.split, "data.dataset": prepared.table.plan.run_id}
+
+
+def _produce(
+    plan: Plan,
+    load: pipeline.Load,
+    network_kwargs: dict[str, Any],
+    resources: runtime.Resources,
+    units: Sequence[Unit],
+) -> Iterator[Part]:
+    return pipeline.infer(
+        plan,
+        units,
+        load,
+        Network,
+        network_kwargs,
+        resources,
+        units_per_task=max(1, _FRAMES_PER_TASK // plan.unit_rows),
+        units_per_part=len(plan.units(0)),
+    )

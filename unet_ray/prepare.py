@@ -1,0 +1,246 @@
+"""Stage 1: frames and masks in, a checked and sealed dataset out."""
+
+import functools
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from unet_ray import pipeline, storage
+from unet_ray.config import Config, SyntheticSection
+from unet_ray.config_file import dump_config
+from unet_ray.datasets import layouts, synthetic
+from unet_ray.datasets.frames import fetch_pair
+from unet_ray.datasets.listing import Listing
+from unet_ray.datasets.prepared import ROW_GROUP_ROWS
+from unet_ray.errors import ImageError, NotFoundError
+from unet_ray.images.decode import Limits
+from unet_ray.images.encode import encode_image, encode_mask
+from unet_ray.images.resize import resize_image, resize_mask
+from unet_ray.labels.classes import ClassMap
+from unet_ray.metrics import count_classes
+from unet_ray.progress import Meter
+from unet_ray.schema import DATASET, DATASET_SUMMED, OK, QUARANTINED
+from unet_ray.table.commit import fill
+from unet_ray.table.parts import Part
+from unet_ray.table.plan import Plan, Unit, create_plan
+from unet_ray.table.read import open_table
+
+logger = logging.getLogger(__name__)
+
+_UNIT_ROWS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareResult:
+    """What `run` made: where, how much of it, and per split the usable pairs."""
+
+    dataset: str
+    already_complete: bool
+    images: int
+    ok: int
+    quarantined: int
+    errors: dict[str, int]
+    splits: dict[str, int]
+    skipped_objects: int
+    unpaired_masks: int
+    seconds: float = field(compare=False)
+
+
+def run(config: Config) -> PrepareResult:
+    """Prepare the dataset of a configuration; runs on the driver, with Ray connected.
+
+    Safe to repeat: an unfinished dataset is continued, a finished one is left alone.
+
+    Raises:
+        DatasetError: The input is empty or not laid out as promised.
+        PlanMismatchError: Another dataset lies at the output.
+        QuarantineLimitError: More pairs are unusable than ``data.max_quarantined_fraction`` allows.
+    """
+    started = time.monotonic()
+    if config.data.layout == "synthetic":
+        draw_frames(config)
+    classes = layouts.class_map_of(config)
+    listing = layouts.list_inputs(config)
+    uri = config.dataset_uri
+    logger.info("%d images found under %s", len(listing.rows), config.data.root or config.data.pairs or "synthetic")
+    plan = create_plan(
+        uri,
+        listing.rows,
+        kind="dataset",
+        settings={
+            "data.resize": config.data.resize,
+            "data.max_image_pixels": config.data.max_image_pixels,
+            "data.max_image_bytes": config.data.max_image_bytes,
+            "data.shard_rows": config.data.shard_rows,
+        },
+        facts=asdict(classes),
+        summed=DATASET_SUMMED,
+        shard_rows=config.data.shard_rows,
+        unit_rows=min(_UNIT_ROWS, config.data.shard_rows),
+    )
+    check = functools.partial(
+        check_pairs,
+        classes=classes,
+        limits=Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes),
+        resize=config.data.resize,
+    )
+    success, already = fill(
+        plan,
+        functools.partial(_produce, plan, check),
+        max_quarantined_fraction=config.data.max_quarantined_fraction,
+        on_progress=Meter("prepare", "pairs"),
+    )
+    stats = compute_stats(uri, listing)
+    storage.write(f"{uri}/stats.json", json.dumps(stats, indent=1).encode())
+    storage.write(f"{uri}/config.yaml", dump_config(config).encode())
+    return PrepareResult(
+        dataset=uri,
+        already_complete=already,
+        images=success.num_rows,
+        ok=success.num_ok,
+        quarantined=success.num_quarantined,
+        errors=dict(success.errors),
+        splits={split: facts["ok"] for split, facts in stats["splits"].items()},
+        skipped_objects=len(listing.skipped_objects),
+        unpaired_masks=len(listing.unpaired_masks),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def check_pairs(
+    rows: Sequence[dict[str, Any]], *, classes: ClassMap, limits: Limits, resize: tuple[int, int] | None
+) -> pa.Table:
+    """Fetch, check and encode planned pairs (`schema.PLAN`) into `schema.DATASET` rows; runs in tasks.
+
+    Whatever is permanently wrong with a pair makes it a quarantined row; what may pass is raised.
+    """
+    return pa.Table.from_pylist([_check_pair(row, classes, limits, resize) for row in rows], schema=DATASET)
+
+
+def compute_stats(uri: str, listing: Listing | None = None) -> dict[str, Any]:
+    """Return the statistics of a published dataset, computed from the integers of its rows.
+
+    Per split: rows, ok, quarantined by code, pixels of each class and of the images it occurs in, sizes. For the
+    training split also the mean and standard deviation of R, G and B (in 0..255), which prediction will use.
+    """
+    table = open_table(uri)
+    splits: dict[str, dict[str, Any]] = {}
+    sums = np.zeros((3, 2), object)
+    pixels = 0
+    narrow = ["split", "status", "error_code", "height", "width", *DATASET_SUMMED]
+    for rows in table.scan(narrow):
+        for row in rows.to_pylist():
+            split = splits.setdefault(row["split"], _empty_split(len(table.plan.facts["classes"])))
+            split["rows"] += 1
+            if row["status"] != OK:
+                split["errors"][row["error_code"]] += 1
+                continue
+            size = row["height"] * row["width"]
+            split["ok"] += 1
+            split["sizes"][f"{row['height']}x{row['width']}"] += 1
+            split["ignored_pixels"] += row["ignored_pixels"]
+            for class_id, count in enumerate(row["class_pixels"]):
+                split["class_pixels"][class_id] += count
+                split["class_images"][class_id] += count > 0
+                split["class_image_pixels"][class_id] += size * (count > 0)
+            if row["split"] == "train":
+                pixels += size
+                sums += np.array([row["channel_sum"], row["channel_square_sum"]], object).T
+    mean = [int(total) / pixels for total, _ in sums] if pixels else None
+    std = [(int(sq) / pixels - (int(s) / pixels) ** 2) ** 0.5 for s, sq in sums] if pixels else None
+    return {
+        "classes": table.plan.facts["classes"],
+        "mean": mean,
+        "std": std,
+        "splits": splits,
+        "input": listing.summary() if listing else None,
+    }
+
+
+def draw_frames(config: Config) -> None:
+    """Draw the synthetic frames and masks that are not there yet, in Ray tasks."""
+    section, uri = config.synthetic, layouts.synthetic_frames_uri(config)
+    try:
+        have = {item.key for item in storage.list_objects(f"{uri}/masks")}
+    except NotFoundError:
+        have = set()
+    missing = [
+        (sequence, frame)
+        for sequence in range(section.sequences)
+        for frame in range(section.frames)
+        if f"{_frame_key(sequence, frame)}.png" not in have
+    ]
+    if not missing:
+        return
+    logger.info("drawing %d street-scene frames of %d x %d px", len(missing), section.height, section.width)
+    per_task = 16
+    chunks = [missing[start : start + per_task] for start in range(0, len(missing), per_task)]
+    draw = ray.remote(_draw_frames)
+    ray.get([draw.remote(uri, config.run.seed, section, chunk) for chunk in chunks])
+
+
+def _draw_frames(uri: str, seed: int, section: SyntheticSection, frames: Sequence[tuple[int, int]]) -> None:
+    for sequence, frame in frames:
+        image, mask = synthetic.render_frame(seed, sequence, frame, section.height, section.width)
+        key = _frame_key(sequence, frame)
+        storage.create(f"{uri}/images/{key}.png", encode_image(image))
+        storage.create(f"{uri}/masks/{key}.png", encode_mask(mask, "png"))
+
+
+def _frame_key(sequence: int, frame: int) -> str:
+    return f"seq_{sequence:03d}/frame_{frame:05d}"
+
+
+def _produce(plan: Plan, check: pipeline.Load, units: Sequence[Unit]) -> Iterator[Part]:
+    return pipeline.transform(plan, units, check, row_group_rows=ROW_GROUP_ROWS)
+
+
+def _check_pair(
+    row: dict[str, Any], classes: ClassMap, limits: Limits, resize: tuple[int, int] | None
+) -> dict[str, Any]:
+    result = {name: row.get(name) for name in ("row_id", "image_id", "image_uri", "group", "frame", "split")}
+    try:
+        pair = fetch_pair(row, classes, limits)
+        if pair.mask is None:
+            raise ImageError("missing_mask", "no mask of this name; add it, or predict without truth")
+    except ImageError as error:
+        return result | {"status": QUARANTINED, "error_code": error.code, "error_message": error.message}
+    image, mask, plain = pair.image, pair.mask, pair.plain
+    if resize is not None and resize != mask.shape:
+        image, mask, plain = resize_image(image, *resize), resize_mask(mask, *resize), False
+    class_pixels, ignored_pixels = count_classes(mask, classes.num_classes)
+    flat = image.reshape(-1, 3)
+    histograms = np.stack([np.bincount(flat[:, channel], minlength=256) for channel in range(3)])
+    values = np.arange(256)
+    return result | {
+        "status": OK,
+        "image": pair.data if plain else encode_image(image),
+        "mask": encode_mask(mask, "png"),
+        "height": mask.shape[0],
+        "width": mask.shape[1],
+        "class_pixels": class_pixels.tolist(),
+        "ignored_pixels": ignored_pixels,
+        "channel_sum": (histograms @ values).tolist(),
+        "channel_square_sum": (histograms @ values**2).tolist(),
+    }
+
+
+def _empty_split(num_classes: int) -> dict[str, Any]:
+    return {
+        "rows": 0,
+        "ok": 0,
+        "errors": Counter(),
+        "sizes": Counter(),
+        "ignored_pixels": 0,
+        "class_pixels": [0] * num_classes,
+        "class_images": [0] * num_classes,
+        "class_image_pixels": [0] * num_classes,
+    }

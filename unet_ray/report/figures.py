@@ -1,0 +1,175 @@
+"""The figures: learning curves as SVG, frames and masks as data URIs."""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+from unet_ray.report.content import Colour, History, Panel, epochs, series
+from unet_ray.schema import IGNORE_INDEX
+
+WRONG_COLOUR: Colour = (229, 20, 90)
+
+_MAX_SIDE_PX = 480  # twice the width of a picture on the page; keeps a dozen frames below 5 MB
+_GREY_LEVELS = 64
+
+# Title, the history keys with their labels, and the limits of the y axis (None: as the data has it).
+_PLOTS: tuple[tuple[str, dict[str, str], tuple[float | None, float | None]], ...] = (
+    ("Loss", {"train_loss": "train", "val_loss": "validation"}, (None, None)),
+    ("Validation score", {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}, (0, 1)),
+    ("Learning rate", {"lr": "learning rate"}, (0, None)),
+    ("Throughput, samples/s", {"samples_per_s": "samples/s"}, (0, None)),
+)
+
+# Mid-tones, which read on white and on black alike; the page may restyle the text, which stays text.
+_INK = "#7c8593"
+_LINES = ("#3b82f6", "#f08c00")
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "unet-ray",
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.15,
+    "figure.constrained_layout.h_pad": 0.12,
+    "font.size": 9,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.labelcolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 10,
+    "axes.edgecolor": _INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": _INK,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+}
+
+
+class PanelUris(NamedTuple):
+    """The four pictures of a panel as data URIs; truth and error are None without truth."""
+
+    image: str
+    truth: str | None
+    prediction: str
+    error: str | None
+
+
+def curves_svg(history: History) -> str:
+    """Draw loss, validation score, learning rate and throughput over the epochs as one SVG element.
+
+    Missing, None and non-finite values are left out and the line joins their neighbours, as when validation
+    runs every few epochs; a plot without any value says "not recorded". The same history gives the same
+    bytes. The background is transparent.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 5.6))
+        for axes, (title, labels, limits) in zip(figure.subplots(2, 2).flat, _PLOTS, strict=True):
+            _draw_plot(axes, history, labels)
+            axes.set_title(title)
+            axes.set_ylim(*limits)
+        svg = io.StringIO()
+        unsigned = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(svg, format="svg", transparent=True, metadata=unsigned)
+    document = svg.getvalue()
+    return document[document.index("<svg") :]
+
+
+def panel_data_uris(panel: Panel, palette: Mapping[int, Colour]) -> PanelUris:
+    """Encode a panel for a page: the image as JPEG, the masks in their palette and the error map as PNG.
+
+    ``palette`` maps class ids to RGB; a class without a colour is black. Ignored pixels are transparent, so
+    that no class colour can be mistaken for them. The error map shows the image in pale grey and each wrong
+    pixel in ``WRONG_COLOUR``. Pictures longer than 480 px are shrunk.
+    """
+    image = _shrink(panel.image, Image.Resampling.BOX)
+    pred_mask = _shrink(panel.pred_mask, Image.Resampling.NEAREST)
+    truth = error = None
+    if panel.true_mask is not None:
+        true_mask = _shrink(panel.true_mask, Image.Resampling.NEAREST)
+        truth = _palette_png(true_mask, palette)
+        error = _error_png(image, true_mask, pred_mask)
+    return PanelUris(_jpeg(image), truth, _palette_png(pred_mask, palette), error)
+
+
+def error_share(panel: Panel) -> float | None:
+    """Return the share of labelled pixels that are predicted wrong, None without truth or labelled pixels."""
+    if panel.true_mask is None:
+        return None
+    labelled = panel.true_mask != IGNORE_INDEX
+    if not labelled.any():
+        return None
+    return float((panel.true_mask != panel.pred_mask)[labelled].mean())
+
+
+def _draw_plot(axes: Axes, history: History, labels: Mapping[str, str]) -> None:
+    x = epochs(history)
+    for colour, (key, label) in zip(_LINES, labels.items(), strict=False):
+        y = series(history, key)
+        known = ~np.isnan(y)
+        if known.any():
+            axes.plot(x[known], y[known], color=colour, marker="o" if known.sum() <= 30 else "", label=label)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center")
+        axes.set(xticks=[], yticks=[])
+        return
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter("{x:g}")
+    if len(labels) > 1:
+        axes.legend()
+
+
+def _shrink(pixels: NDArray[np.uint8], resampling: Image.Resampling) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    scale = _MAX_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, resampling))
+
+
+def _jpeg(image: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=85, optimize=True)
+    return _data_uri("image/jpeg", buffer)
+
+
+def _palette_png(indices: NDArray[np.uint8], palette: Mapping[int, Colour]) -> str:
+    colours = [palette.get(index, (0, 0, 0)) for index in range(256)]
+    picture = Image.fromarray(indices)
+    picture.putpalette([channel for colour in colours for channel in colour])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True, transparency=IGNORE_INDEX)
+    return _data_uri("image/png", buffer)
+
+
+def _error_png(image: NDArray[np.uint8], true_mask: NDArray[np.uint8], pred_mask: NDArray[np.uint8]) -> str:
+    grey = np.asarray(Image.fromarray(image).convert("L")) // (256 // _GREY_LEVELS)
+    labelled = np.where(true_mask == pred_mask, grey, np.uint8(_GREY_LEVELS))
+    indices = np.where(true_mask == IGNORE_INDEX, np.uint8(IGNORE_INDEX), labelled)
+    pale = np.linspace(96, 255, _GREY_LEVELS).astype(int).tolist()
+    palette: dict[int, Colour] = {level: (value, value, value) for level, value in enumerate(pale)}
+    return _palette_png(indices, palette | {_GREY_LEVELS: WRONG_COLOUR})
+
+
+def _data_uri(media_type: str, buffer: io.BytesIO) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,126 @@
+"""The report as one self-contained HTML page: no script, no request, nothing that runs."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from unet_ray.report.content import ClassRow, History, Panel, ReportContent, epochs, series
+from unet_ray.report.figures import WRONG_COLOUR, PanelUris, curves_svg, error_share, panel_data_uris
+
+_DASH = Markup("&ndash;")
+_KINDS = {"best": "Best frames", "worst": "Worst frames", "random": "Random frames"}
+
+
+class Cell(NamedTuple):
+    """One cell of the confusion matrix: percent as text, shade in 0..1, the counts in words."""
+
+    percent: str
+    shade: float
+    title: str
+
+
+class Row(NamedTuple):
+    """One true class of the confusion matrix; ``cells`` are in the order of the classes."""
+
+    truth: ClassRow
+    pixels: int
+    cells: list[Cell]
+
+
+class PanelView(NamedTuple):
+    """One frame as the page shows it."""
+
+    panel: Panel
+    uris: PanelUris
+    wrong: float | None
+
+
+def render_page(content: ReportContent) -> str:
+    """Render a report as an HTML document that can be mailed, archived and opened from disk.
+
+    Everything is inline, and the page forbids itself scripts and requests. Text is escaped. A section
+    without data says so; an undefined value is a dash, never zero.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(ratio=_ratio, count="{:,}".format)
+    return environment.get_template("page.html.j2").render(
+        content=content,
+        has_truth=bool(content.confusion.any()),
+        confusion=list(_confusion_rows(content)),
+        curves=Markup(curves_svg(content.history)) if content.history else None,
+        history_summary=_history_summary(content.history),
+        groups=_panel_groups(content),
+        wrong_colour=WRONG_COLOUR,
+    )
+
+
+def confusion_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Divide each row of (K, K) counts by its sum; rows without truth are NaN."""
+    pixels = confusion.sum(axis=1, keepdims=True)
+    shares = np.full(confusion.shape, np.nan)
+    np.divide(confusion, pixels, out=shares, where=pixels > 0)
+    return shares
+
+
+def _confusion_rows(content: ReportContent) -> Iterator[Row]:
+    classes = content.classes
+    shares = confusion_shares(content.confusion)
+    for truth, row_counts, row_shares in zip(classes, content.confusion, shares, strict=True):
+        cells = [
+            _cell(truth, predicted, int(count), float(share))
+            for predicted, count, share in zip(classes, row_counts, row_shares, strict=True)
+        ]
+        yield Row(truth, int(row_counts.sum()), cells)
+
+
+def _cell(truth: ClassRow, predicted: ClassRow, count: int, share: float) -> Cell:
+    if math.isnan(share):
+        return Cell(_DASH, 0.0, f"{truth.name}: no true pixels")
+    title = f"{truth.name} predicted as {predicted.name}: {count:,} px, {share:.2%}"
+    return Cell(_percent(share), math.sqrt(share), title)  # the root lets a few percent of confusion show
+
+
+def _percent(share: float) -> str:
+    if 0 < share < 0.005:
+        return "<1"
+    if 0.995 < share < 1:
+        return ">99"
+    return f"{share:.0%}"[:-1]
+
+
+def _ratio(value: float | None) -> str:
+    return _DASH if value is None else f"{value:.3f}"
+
+
+def _history_summary(history: History) -> str:
+    length = "1 epoch" if len(history) == 1 else f"{len(history)} epochs"
+    miou = series(history, "miou")
+    if np.isnan(miou).all():
+        return f"{length}."
+    best = int(np.nanargmax(miou))
+    return f"{length}; best validation mIoU {miou[best]:.3f} in epoch {epochs(history)[best]:.0f}."
+
+
+def _panel_groups(content: ReportContent) -> list[tuple[str, list[PanelView]]]:
+    palette = {row.class_id: row.colour for row in content.classes}
+    groups = {kind: [panel for panel in content.panels if panel.kind == kind] for kind in _KINDS}
+    return [
+        (
+            _KINDS[kind],
+            [PanelView(panel, panel_data_uris(panel, palette), error_share(panel)) for panel in panels],
+        )
+        for kind, panels in groups.items()
+        if panels
+    ]

@@ -1,0 +1,92 @@
+"""The data contracts: the Arrow schemas of every table that crosses a stage.
+
+Plain Arrow types only, so that DuckDB, Spark and Delta readers open the files. Change a schema, and
+`SCHEMA_VERSION` goes up: it is part of every plan, so outputs of two versions never mix.
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+IGNORE_INDEX = 255
+"""Mask value on disk and in the loss that means "no label"."""
+
+OK = "ok"
+QUARANTINED = "quarantined"
+
+PLAN = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),  # position in the plan
+        pa.field("image_id", pa.string(), nullable=False),  # key under the input root, byte-exact
+        pa.field("image_uri", pa.string()),  # null: the image is missing
+        pa.field("image_etag", pa.string()),
+        pa.field("image_bytes", pa.int64()),
+        pa.field("mask_uri", pa.string()),  # null: no truth
+        pa.field("mask_etag", pa.string()),
+        pa.field("mask_bytes", pa.int64()),
+        pa.field("part_uri", pa.string()),  # the dataset part that holds the pair; null: fetch the URIs
+        pa.field("part_row", pa.int64()),
+        pa.field("group", pa.string(), nullable=False),  # video or sequence; "" when unknown
+        pa.field("frame", pa.int64()),  # number within the group; null when unknown
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+"""What a job will do: one row per image, in plan order."""
+
+_ROW = [
+    pa.field("row_id", pa.int64(), nullable=False),
+    pa.field("image_id", pa.string(), nullable=False),
+    pa.field("image_uri", pa.string()),
+    pa.field("group", pa.string(), nullable=False),
+    pa.field("frame", pa.int64()),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("status", pa.string(), nullable=False),  # ok | quarantined
+    pa.field("error_code", pa.string()),
+    pa.field("error_message", pa.string()),
+]
+
+DATASET = pa.schema(
+    [
+        *_ROW,
+        pa.field("image", pa.large_binary()),  # encoded file; the original bytes unless resized
+        pa.field("mask", pa.large_binary()),  # PNG, (H, W) uint8 class ids, 255 = ignored
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("class_pixels", pa.list_(pa.int64())),  # (K,) pixels of each class in the mask
+        pa.field("ignored_pixels", pa.int64()),
+        pa.field("channel_sum", pa.list_(pa.int64())),  # (3,) sum of R, G, B over all pixels
+        pa.field("channel_square_sum", pa.list_(pa.int64())),  # (3,) sum of their squares
+    ]
+)
+"""A prepared dataset: one row per pair."""
+
+DATASET_SUMMED = ("class_pixels", "ignored_pixels", "channel_sum", "channel_square_sum")
+"""Integer columns of `DATASET` whose sums over ok rows stand in every seal."""
+
+PREDICTION = pa.schema(
+    [
+        *_ROW,
+        pa.field("pred_mask", pa.large_binary()),  # (H, W) uint8 class ids: raw rows or PNG (predict.mask_encoding)
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("class_pixels", pa.list_(pa.int64())),  # (K,) pixels predicted as each class
+        pa.field("ignored_pixels", pa.int64()),  # pixels without truth; null without a true mask
+        pa.field("confusion", pa.list_(pa.int64())),  # (K * K,) row-major true x predicted; null without truth
+    ]
+)
+"""Predictions: one row per frame."""
+
+PREDICTION_SUMMED = ("class_pixels", "ignored_pixels", "confusion")
+"""Integer columns of `PREDICTION` whose sums over ok rows stand in every seal."""
+
+MANIFEST = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),  # key of the part under the table's URI
+        pa.field("shard", pa.int64(), nullable=False),
+        pa.field("num_rows", pa.int64(), nullable=False),
+        pa.field("num_ok", pa.int64(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+    ]
+)
+"""The parts of a published table, in shard order."""

@@ -1,0 +1,304 @@
+"""Read, write and list objects under one contract, on a local disk and in S3.
+
+A URI is ``s3://bucket/key`` or a local path: ``runs/x``, ``/data/x``, ``file:///data/x``. Names are exact to
+the byte: nothing in a URI is decoded, expanded or normalised. An object is an S3 object or a regular file;
+folders are none, nor are the S3 keys ending in ``/`` that stand for empty folders.
+
+Each of the clients in `s3` does what it is best at: obstore one-request reads and create-only writes, s3fs
+listings, pyarrow Parquet and Ray Train. Every function raises the errors of `faults.translated`.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from unet_ray import s3
+from unet_ray.errors import ExistsError, NotFoundError, StorageError, TransientError
+from unet_ray.faults import translated
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_S3 = "s3://"
+_FILE = "file://"
+_TEMPORARY = ".unet-ray-tmp"
+
+
+# URIs
+
+
+def is_remote(uri: str) -> bool:
+    """Tell whether a URI names something in an object store."""
+    return uri.startswith(_S3)
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append parts to a URI, with one ``/`` put between where there is none at the end."""
+    for part in parts:
+        uri = f"{uri}{part}" if uri.endswith("/") else f"{uri}/{part}"
+    return uri
+
+
+def name(uri: str) -> str:
+    """Give the last component of a URI; a ``/`` at its end does not count."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+def absolute(uri: str) -> str:
+    """Spell a local URI as an absolute path, so that it means the same in every process of this machine.
+
+    An S3 URI is returned as it is. Symbolic links and ``..`` stay. A path starting with ``~`` is refused,
+    here and everywhere: a shell would have expanded it, and a folder called ``~`` is never meant.
+    """
+    return uri if is_remote(uri) else str(_path(uri))
+
+
+def _path(uri: str) -> Path:
+    local = uri.removeprefix(_FILE)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", local):
+        raise StorageError(f"the scheme of {uri} is not supported: use a local path, file:///... or s3://bucket/key")
+    if uri.startswith(_FILE) and not local.startswith("/"):
+        raise StorageError(f"{uri} names a host: write file:///, with three slashes, before an absolute path")
+    if local.startswith("~"):
+        raise StorageError(f"{uri} starts with '~', which is not expanded: write the home folder out")
+    if not local:
+        raise StorageError("a location is empty: use a local path, file:///... or s3://bucket/key")
+    return Path(local).absolute()
+
+
+def _bucket_and_key(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix(_S3).partition("/")
+    if not bucket:
+        raise StorageError(f"{uri} names no bucket: write s3://bucket/key")
+    return bucket, key
+
+
+def _object(uri: str) -> tuple[str, str]:
+    bucket, key = _bucket_and_key(uri)
+    if not key or key.endswith("/"):
+        raise StorageError(f"{uri} names a bucket or a folder where an object is needed: write s3://bucket/key")
+    return bucket, key
+
+
+# Listing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """One listed object.
+
+    ``key`` is relative to the listed root, with ``/`` between folders. ``etag`` changes with the content: the
+    entity tag of the store, or the modification time and size of a local file.
+    """
+
+    key: str
+    uri: str
+    size_bytes: int
+    etag: str
+
+
+def list_objects(root: str) -> Iterator[ObjectInfo]:
+    """Yield every object under a folder, at any depth and in no promised order.
+
+    Names that start with ``_`` or ``.`` are listed too. Locally, symbolic links are followed; a dangling one
+    is listed with the size of the link, and reading it raises NotFoundError. An S3 prefix that holds nothing
+    yields nothing.
+
+    Raises:
+        NotFoundError: at the first item, when the local folder or the bucket is not there.
+    """
+    with translated("list", root):
+        yield from _list_s3(root) if is_remote(root) else _list_local(root)
+
+
+def _list_s3(root: str) -> Iterator[ObjectInfo]:
+    bucket, prefix = _bucket_and_key(root)
+    if prefix and not prefix.endswith("/"):
+        prefix += "/"
+    client = s3.s3fs_client()
+    request = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = client.call_s3("list_objects_v2", **request)
+        for found in page.get("Contents", ()):
+            key = found["Key"].removeprefix(prefix)
+            if key and not key.endswith("/"):
+                etag = found["ETag"].strip('"')
+                yield ObjectInfo(key=key, uri=join(root, key), size_bytes=found["Size"], etag=etag)
+        if not page["IsTruncated"]:
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _list_local(root: str) -> Iterator[ObjectInfo]:
+    top, pending = _path(root), [""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(top / folder) as entries:
+            for entry in entries:
+                key = folder + entry.name
+                if entry.is_dir():
+                    pending.append(f"{key}/")
+                elif not key.endswith(_TEMPORARY) and (entry.is_file() or entry.is_symlink()):
+                    stat = entry.stat(follow_symlinks=entry.is_file())
+                    etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+                    yield ObjectInfo(key=key, uri=join(root, key), size_bytes=stat.st_size, etag=etag)
+
+
+# Objects
+
+
+def exists(uri: str) -> bool:
+    """Tell whether an object is there; false for a folder, and for anything in a bucket that is not there."""
+    with translated("look up", uri):
+        return _exists_s3(*_object(uri)) if is_remote(uri) else _path(uri).is_file()
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return the whole content of an object, in one request."""
+    with translated("read", uri):
+        return _read_s3(*_object(uri)) if is_remote(uri) else _path(uri).read_bytes()
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Write an object that must not be there yet, whole or not at all; of several writers one succeeds.
+
+    Local parent folders are made as needed.
+
+    Returns:
+        True if this call wrote the object. False if it is already there with the same bytes, written by
+        another writer or by this one in a request whose reply was lost.
+
+    Raises:
+        ExistsError: the object is there with other bytes, and was left as it is.
+    """
+    with translated("create", uri):
+        created = _put_s3(uri, data, mode="create") if is_remote(uri) else _create_local(_path(uri), data)
+    if created:
+        return True
+    try:
+        found = read_bytes(uri)
+    except NotFoundError:
+        raise TransientError(f"could not create {uri}: another writer is at the same object; try again") from None
+    if found != data:
+        raise ExistsError(
+            f"could not create {uri}: an object with other content is there ({len(found)} bytes, not these "
+            f"{len(data)}) and is never replaced; use another location or delete it"
+        )
+    return False
+
+
+def write(uri: str, data: bytes) -> None:
+    """Write an object, replacing any that is there: readers see the old or the new content, never a part."""
+    with translated("write", uri):
+        if is_remote(uri):
+            _put_s3(uri, data, mode="overwrite")
+        else:
+            path = _path(uri)
+            with _temporary_file(path.parent, data) as temporary:
+                temporary.replace(path)
+
+
+def delete(uri: str) -> None:
+    """Delete an object; one that is not there is fine."""
+    with translated("delete", uri):
+        if is_remote(uri):
+            import obstore
+
+            bucket, key = _writable(uri)
+            obstore.delete(s3.object_store(bucket), key)
+        else:
+            _path(uri).unlink(missing_ok=True)
+
+
+def arrow_filesystem(uri: str) -> "tuple[FileSystem, str]":
+    """Give the pyarrow file system of a URI and the path in it, for Parquet and for Ray Train.
+
+    The file system can be pickled: it holds no credentials, a worker finds its own. Work on it belongs inside
+    `faults.translated`.
+    """
+    from pyarrow.fs import LocalFileSystem
+
+    if not is_remote(uri):
+        return LocalFileSystem(), str(_path(uri))
+    bucket, key = _bucket_and_key(uri)
+    return s3.arrow_client(), f"{bucket}/{key}".rstrip("/")
+
+
+def _create_local(path: Path, data: bytes) -> bool:
+    with _temporary_file(path.parent, data) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _temporary_file(folder: Path, data: bytes) -> Iterator[Path]:
+    """Write data to a file beside its final place and make the name it is given there durable."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{secrets.token_hex(8)}{_TEMPORARY}"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# obstore takes no control characters and no empty, "." or ".." segments; it would drop slashes at both ends.
+_BEYOND_OBSTORE = re.compile(r"[\x00-\x1f\x7f]|(^|/)\.{0,2}(/|$)")
+
+
+def _writable(uri: str) -> tuple[str, str]:
+    bucket, key = _object(uri)
+    if _BEYOND_OBSTORE.search(key):
+        raise StorageError(f"{uri!r} holds '//', './', '../' or a control character: only reading such keys is allowed")
+    return bucket, key
+
+
+def _exists_s3(bucket: str, key: str) -> bool:
+    try:
+        if _BEYOND_OBSTORE.search(key):
+            s3.s3fs_client().call_s3("head_object", Bucket=bucket, Key=key)
+        else:
+            import obstore
+
+            obstore.head(s3.object_store(bucket), key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _read_s3(bucket: str, key: str) -> bytes:
+    if _BEYOND_OBSTORE.search(key):
+        content: bytes = s3.s3fs_client().cat_file(f"{bucket}/{key}")
+        return content
+    import obstore
+
+    return obstore.get(s3.object_store(bucket), key).bytes().to_bytes()
+
+
+def _put_s3(uri: str, data: bytes, *, mode: Literal["create", "overwrite"]) -> bool:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError
+
+    bucket, key = _writable(uri)
+    store = s3.object_store(bucket, upload_bytes=len(data))
+    try:
+        obstore.put(store, key, data, mode=mode, use_multipart=False)
+    except AlreadyExistsError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""Verification: read a published table back and prove that it holds what was planned. Needs no Ray."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from unet_ray import storage
+from unet_ray.errors import NotFoundError
+from unet_ray.schema import OK
+from unet_ray.table.parts import Totals, add_totals, sum_columns
+from unet_ray.table.read import Table, open_table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What `verify` found; ``problems`` is empty when every promise holds."""
+
+    uri: str
+    num_rows: int
+    num_ok: int
+    num_quarantined: int
+    num_parts: int
+    orphans: tuple[str, ...]
+    removed: int
+    problems: tuple[str, ...]
+
+
+def verify(uri: str, *, collect_garbage: bool = False) -> Verification:
+    """Re-hash every part, recount every row and recompute every total of a published table.
+
+    Args:
+        uri: The table.
+        collect_garbage: Also delete the orphans: parts of attempts that did not make it into the manifest.
+
+    Raises:
+        TableError: There is no published table.
+    """
+    table = open_table(uri)
+    problems: list[str] = []
+    seen: list[np.ndarray] = []
+    totals: list[Totals] = []
+    num_ok = 0
+    names = ("path", "num_rows", "sha256")
+    for path, num_rows, sha256 in zip(*(table.manifest[name].to_pylist() for name in names), strict=True):
+        try:
+            data = storage.read_bytes(f"{uri}/{path}")
+        except NotFoundError:
+            problems.append(f"{path}: missing")
+            continue
+        if hashlib.sha256(data).hexdigest() != sha256:
+            problems.append(f"{path}: changed after it was sealed (sha256 differs)")
+            continue
+        rows = pq.read_table(io.BytesIO(data), columns=["row_id", "image_id", "status", *table.plan.summed])
+        if len(rows) != num_rows:
+            problems.append(f"{path}: {len(rows)} rows, its seal says {num_rows}")
+        ok = rows.filter(pc.equal(rows["status"], OK))
+        num_ok += len(ok)
+        seen.append(rows["row_id"].to_numpy())
+        totals.append(sum_columns(ok, table.plan.summed))
+    problems += _compare_rows(table, np.concatenate(seen) if seen else np.empty(0, np.int64))
+    if num_ok != table.success.num_ok:
+        problems.append(f"ok rows: {num_ok} found, {table.success.num_ok} published")
+    recomputed = add_totals(totals)
+    problems += [
+        f"totals: {name} differs from the rows"
+        for name in table.plan.summed
+        if list(table.success.totals.get(name, [])) != recomputed.get(name, [])
+    ]
+    listed = set(table.manifest["path"].to_pylist())
+    orphans = sorted(
+        f"data/{item.key}" for item in storage.list_objects(f"{uri}/data") if f"data/{item.key}" not in listed
+    )
+    if collect_garbage and not problems:
+        for path in orphans:
+            storage.delete(f"{uri}/{path}")
+    return Verification(
+        uri=uri,
+        num_rows=sum(len(ids) for ids in seen),
+        num_ok=num_ok,
+        num_quarantined=sum(len(ids) for ids in seen) - num_ok,
+        num_parts=len(listed),
+        orphans=tuple(orphans),
+        removed=len(orphans) if collect_garbage and not problems else 0,
+        problems=tuple(problems),
+    )
+
+
+def _compare_rows(table: Table, found: np.ndarray) -> list[str]:
+    unique = np.unique(found)
+    problems = []
+    if len(unique) < len(found):
+        problems.append(f"rows: {len(found) - len(unique)} stand more than once")
+    planned = np.concatenate([rows["row_id"].to_numpy() for rows in table.plan.scan()] or [np.empty(0, np.int64)])
+    missing, extra = np.setdiff1d(planned, unique), np.setdiff1d(unique, planned)
+    if len(missing):
+        problems.append(f"rows: {len(missing)} of {table.plan.num_rows} missing, first row_id {missing[0]}")
+    if len(extra):
+        problems.append(f"rows: {len(extra)} were never planned, first row_id {extra[0]}")
+    return problems

@@ -1,0 +1,1 @@
+"""Stage 2: a prepared dataset in, checkpoints and a history out."""

@@ -1,0 +1,160 @@
+"""Feeding a train worker: one Ray Data execution carries all its batches, training and validation, in order.
+
+Decoding and augmentation run in Ray Data tasks, ahead of the network and across the ends of epochs. What a batch
+holds follows from the schedule and the seed alone, so a restarted worker gets the very same ones.
+"""
+
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray.data import DataContext, ExecutionResources
+from ray.data._internal.execution.backpressure_policy import (
+    ENABLED_BACKPRESSURE_POLICIES,
+    ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY,
+    BackpressurePolicy,
+)
+
+from unet_ray.augment import make_rng, normalise_colour, sample_affine, sample_colour, warp_pair
+from unet_ray.config import AugmentSection
+from unet_ray.datasets.frames import load_frames
+from unet_ray.datasets.prepared import ROW_GROUP_ROWS, read_pair
+from unet_ray.images.decode import Limits, decode_plain
+from unet_ray.images.encode import decode_stored_mask
+from unet_ray.labels.classes import ClassMap
+from unet_ray.table.parts import rows_from_bytes, rows_to_bytes
+from unet_ray.train.schedule import Item, Schedule, epoch_order
+
+_ITEMS_PER_TASK = 4
+_MOST_TASKS = 20_000
+_PAUSE_S = 0.01
+_AHEAD_BYTES = 128 * 2**20
+
+CROPS = pa.schema(
+    [
+        pa.field("image", pa.large_binary()),  # (h, w, 3) uint8 RGB rows
+        pa.field("mask", pa.large_binary()),  # (h, w) uint8 class ids
+        pa.field("colour", pa.large_binary()),  # (3, 4) float32: colour change and normalisation in one
+    ]
+)
+"""Augmented training crops on their way to a train worker."""
+
+
+class _Unhurried(BackpressurePolicy):
+    """Makes the executor pause in every round of its loop.
+
+    While the network is slower than the data, which is what one wants, Ray Data 2.60 has nothing to wait for and polls
+    without a pause: most of a core, and the interpreter lock of the process that trains.
+    """
+
+    @property
+    def name(self) -> str:
+        return "Unhurried"
+
+    def max_task_output_bytes_to_read(self, op: Any) -> int | None:
+        time.sleep(_PAUSE_S)
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the batches come from. ``train`` and ``val`` are object references of `prepared.index_split` tables."""
+
+    train: "ray.ObjectRef[pa.Table]"
+    val: "ray.ObjectRef[pa.Table] | None"
+    part_uris: tuple[str, ...]
+    classes: ClassMap
+    limits: Limits
+    seed: int
+    augment: AugmentSection
+    crop: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def feed(source: Source, schedule: Schedule, first_epoch: int, data_cpus: float) -> Iterator[tuple[Item, pa.Table]]:
+    """Yield every item of a worker with its rows (`CROPS` or `FRAMES`); runs in the train worker.
+
+    Args:
+        source: Where the batches come from.
+        schedule: The worker's work.
+        first_epoch: Epoch to start with.
+        data_cpus: CPUs that this worker's data tasks may take at once.
+    """
+    items = list(schedule.all_items(first_epoch))
+    if not items:
+        return
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = -1  # a slow step is no fault of the data
+    context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ExecutionResources(cpu=data_cpus, object_store_memory=_AHEAD_BYTES)
+    context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, _Unhurried])
+    num_tasks = min(_MOST_TASKS, -(-len(items) // _ITEMS_PER_TASK))
+    bounds = [len(items) * task // num_tasks for task in range(num_tasks + 1)]
+    stage = functools.partial(
+        _make_items,
+        items=ray.put([items[start:end] for start, end in pairwise(bounds)]),
+        source=source,
+        schedule=schedule,
+    )
+    numbers = ray.data.range(num_tasks, override_num_blocks=num_tasks)
+    dataset = numbers.map_batches(stage, batch_size=None, batch_format="numpy")
+    batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4)
+    for item, batch in zip(items, batches, strict=True):
+        yield item, rows_from_bytes(batch["rows"][0].as_buffer())
+
+
+def _make_items(
+    batch: Mapping[str, NDArray[np.int64]],
+    *,
+    items: "ray.ObjectRef[list[list[Item]]]",
+    source: Source,
+    schedule: Schedule,
+) -> Iterator[pa.Table]:
+    tasks = ray.get(items)
+    for number in batch["id"].tolist():
+        for item in tasks[number]:
+            rows = _make_crops(item, source, schedule) if item.kind == "train" else _make_frames(item, source, schedule)
+            yield pa.table({"rows": pa.array([rows_to_bytes(rows)], pa.large_binary())})
+
+
+def _make_crops(item: Item, source: Source, schedule: Schedule) -> pa.Table:
+    index = ray.get(source.train)
+    positions = schedule.train_positions(_order(source.train, source.seed, item.epoch), item.number)
+    crops = [make_crop(row, source, item.epoch) for row in index.take(pa.array(positions)).to_pylist()]
+    return pa.Table.from_pylist(crops, schema=CROPS)
+
+
+def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, bytes]:
+    """Return the augmented crop (`CROPS`) of a row of the training index in an epoch."""
+    data, png = read_pair(source.part_uris[row["part"]], row["part_row"])
+    image = decode_plain(data)
+    mask = decode_stored_mask(png, image.shape[0], image.shape[1], "png")
+    rng = make_rng(source.seed, epoch, row["image_id"])
+    affine = sample_affine(source.augment, rng, mask.shape, source.crop)
+    image, mask = warp_pair(image, mask, affine, source.crop)
+    mean, std = np.array(source.mean, np.float32), np.array(source.std, np.float32)
+    colour = normalise_colour(sample_colour(source.augment, rng), mean, std)
+    return {"image": image.tobytes(), "mask": mask.tobytes(), "colour": colour.tobytes()}
+
+
+def _make_frames(item: Item, source: Source, schedule: Schedule) -> pa.Table:
+    assert source.val is not None
+    rows = ray.get(source.val).take(pa.array(list(schedule.eval_positions(item.number)))).to_pylist()
+    located = [row | {"part_uri": source.part_uris[row["part"]]} for row in rows]
+    return load_frames(located, classes=source.classes, limits=source.limits)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(train: "ray.ObjectRef[pa.Table]", seed: int, epoch: int) -> NDArray[np.int64]:
+    index = ray.get(train)
+    part, row = index["part"].to_numpy().astype(np.int64), index["part_row"].to_numpy()
+    return epoch_order(part * 2**32 + row // ROW_GROUP_ROWS, seed, epoch)

@@ -1,0 +1,301 @@
+"""The training loop: what one Ray Train worker does from its first batch to its last.
+
+Shapes: B batch, C channels, K classes, H W pixels.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import ray.train
+import ray.train.collective
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from ray.util.queue import Queue
+from torch import Tensor
+
+from unet_ray.checkpoint import (
+    Checkpoint,
+    ModelCard,
+    find_checkpoint,
+    list_checkpoints,
+    prune_checkpoints,
+    restore_optimizer,
+    save_checkpoint,
+)
+from unet_ray.config import Config
+from unet_ray.history import write_history
+from unet_ray.losses import segmentation_loss
+from unet_ray.metrics import count_confusion, score
+from unet_ray.model.segmenter import Segmenter
+from unet_ray.model.unet import UNet
+from unet_ray.train.feed import Source, feed
+from unet_ray.train.schedule import Item, Schedule, learning_rate
+
+_PROGRESS_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything a worker needs; travels whole from the driver. ``schedule`` is rank 0's."""
+
+    config: Config
+    train_uri: str
+    card: ModelCard
+    source: Source
+    schedule: Schedule
+    class_weights: tuple[float, ...] | None
+    precision: Literal["bf16", "fp32"]
+    threads: int
+    data_cpus: float
+    progress: Queue
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Train from the last checkpoint, or from the start, to the end; runs once in each train worker.
+
+    Returns:
+        The summary of the run (`summarise`), the same on every rank.
+    """
+    job: Job = settings["job"]
+    torch.set_num_threads(job.threads)
+    context = ray.train.get_context()
+    schedule = replace(job.schedule, rank=context.get_world_rank(), world_size=context.get_world_size())
+    device = ray.train.torch.get_device()
+    torch.manual_seed(job.config.run.seed)
+    model = job.card.build()
+    checkpoint = _find_last(job.train_uri)
+    if checkpoint is not None:
+        model.load_state_dict(dict(checkpoint.weights))
+    network = ray.train.torch.prepare_model(
+        model.to(memory_format=torch.channels_last),
+        parallel_strategy_kwargs={"gradient_as_bucket_view": True},
+    )
+    optimizer = make_optimizer(model, job.config)
+    history: list[dict[str, Any]] = []
+    if checkpoint is not None:
+        restore_optimizer(optimizer, checkpoint.optimizer)
+        history = list(checkpoint.progress["history"])
+    state = _Worker(job, schedule, device, model, network, optimizer)
+    first_epoch = history[-1]["epoch"] + 1 if history else 0
+    batches = feed(job.source, schedule, first_epoch, job.data_cpus)
+    for epoch in range(first_epoch, schedule.epochs + 1):
+        row = state.run_epoch(epoch, islice(batches, len(schedule.items(epoch))))
+        history.append(row)
+        finished = epoch == schedule.epochs or is_exhausted(history, job.config.train.patience)
+        if schedule.rank == 0:
+            save_checkpoint(
+                job.train_uri,
+                card=job.card,
+                model=model,
+                optimizer=optimizer,
+                step=epoch * schedule.steps_per_epoch,
+                epoch=epoch,
+                miou=row["miou"],
+                progress={"history": history, "finished": finished},
+            )
+            write_history(job.train_uri, history)
+            prune_checkpoints(job.train_uri)
+            job.progress.put({"epoch_done": row})
+        if finished:
+            break
+    return summarise(history)
+
+
+def make_optimizer(model: UNet, config: Config) -> torch.optim.AdamW:
+    """Return a fused AdamW; only convolution weights decay."""
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": config.optim.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.optim.lr, fused=True)
+
+
+def is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
+    """Tell whether the last ``patience`` validations brought no mIoU above the best one before them."""
+    scores = [row["miou"] for row in history if row["miou"] is not None]
+    if patience is None or len(scores) <= patience:
+        return False
+    return bool(max(scores[-patience:]) <= max(scores[:-patience]))
+
+
+def summarise(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the epochs done, the last loss, and the best validation; of equal ones the last, as in `checkpoint`."""
+    validated = [row for row in history if row["miou"] is not None]
+    best = max(validated, key=lambda row: (row["miou"], row["epoch"]), default=None)
+    return {
+        "epochs": history[-1]["epoch"],
+        "train_loss": history[-1]["train_loss"],
+        "best_epoch": best["epoch"] if best else None,
+        "miou": best["miou"] if best else None,
+        "object_miou": best["object_miou"] if best else None,
+        "pixel_accuracy": best["pixel_accuracy"] if best else None,
+        "train_seconds": round(sum(row["seconds"] for row in history), 1),
+    }
+
+
+class _Worker:
+    """One worker's network and optimizer, and the steps it takes with them."""
+
+    def __init__(
+        self,
+        job: Job,
+        schedule: Schedule,
+        device: torch.device,
+        model: UNet,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._job = job
+        self._schedule = schedule
+        self._device = device
+        self._model = model
+        self._network = network
+        self._optimizer = optimizer
+        self._optim = job.config.optim
+        weights = job.class_weights
+        self._class_weights_K = None if weights is None else torch.tensor(weights, device=device)
+        self._reported = 0.0
+
+    def run_epoch(self, epoch: int, batches: Iterator[tuple[Item, pa.Table]]) -> dict[str, Any]:
+        """Train on the training batches, validate on the others, and return the epoch's row of the history."""
+        num_classes = len(self._job.card.classes)
+        started = trained = time.monotonic()
+        loss_sum = torch.zeros((), device=self._device)
+        confusion = np.zeros((num_classes, num_classes), np.int64)
+        segmenter: Segmenter | None = None
+        for item, rows in batches:
+            if item.kind == "train":
+                loss_sum += self._step(item, rows)
+                trained = time.monotonic()
+                self._report(epoch, item.number + 1, trained - started)
+            else:
+                segmenter = segmenter or self._freeze()
+                confusion += _validate(segmenter, rows, num_classes)
+        if self._schedule.validates(epoch):
+            confusion = self._sum(confusion)
+        scores = score(confusion, self._job.card.background)
+        steps = self._schedule.steps_per_epoch if epoch else 0
+        samples = steps * self._schedule.batch_size * self._schedule.world_size
+        return {
+            "epoch": epoch,
+            "step": epoch * self._schedule.steps_per_epoch,
+            "train_loss": self._mean(loss_sum / steps) if steps else None,
+            "lr": self._rate(epoch * self._schedule.steps_per_epoch - 1) if steps else None,
+            "miou": scores.miou,
+            "object_miou": scores.object_miou,
+            "pixel_accuracy": scores.pixel_accuracy,
+            "class_iou": [item.iou for item in scores.classes],
+            "confusion": confusion.ravel().tolist(),
+            "samples_per_s": round(samples / (trained - started), 2) if steps else None,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+
+    def _step(self, item: Item, rows: pa.Table) -> Tensor:
+        """Take one optimizer step and return its loss, without waiting for the device."""
+        image_BCHW, mask_BHW = load_batch(rows, self._job.source.crop, self._device)
+        self._network.train()
+        bf16 = self._job.precision == "bf16"
+        autocast = torch.autocast(self._device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+        with autocast:
+            logits_BKHW = self._network(image_BCHW)
+        loss = segmentation_loss(
+            logits_BKHW,
+            mask_BHW,
+            class_weights_K=self._class_weights_K,
+            dice_weight=self._job.config.loss.dice_weight,
+        )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._optim.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._optim.clip_norm)
+        rate = self._rate((item.epoch - 1) * self._schedule.steps_per_epoch + item.number)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        return loss.detach()
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(
+            step,
+            self._schedule.epochs * self._schedule.steps_per_epoch,
+            lr=self._optim.lr,
+            warmup_fraction=self._optim.warmup_fraction,
+            final_lr_fraction=self._optim.final_lr_fraction,
+        )
+
+    def _freeze(self) -> Segmenter:
+        """Return the network for validation; every rank takes rank 0's batch-norm statistics."""
+        if self._schedule.world_size > 1:
+            for buffer in self._model.buffers():
+                dist.broadcast(buffer, 0)
+        card = self._job.card
+        return Segmenter(self._model, card.mean, card.std, self._device, self._job.precision)
+
+    def _sum(self, confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self._schedule.world_size == 1:
+            return confusion
+        total = torch.from_numpy(confusion).to(self._device)
+        dist.all_reduce(total)
+        return np.asarray(total.cpu().numpy())
+
+    def _mean(self, loss: Tensor) -> float:
+        if self._schedule.world_size > 1:
+            dist.all_reduce(loss)
+        return float(loss) / self._schedule.world_size
+
+    def _report(self, epoch: int, step: int, seconds: float) -> None:
+        if self._schedule.rank or time.monotonic() - self._reported < _PROGRESS_EVERY_S:
+            return
+        self._reported = time.monotonic()
+        rate = step * self._schedule.batch_size * self._schedule.world_size / seconds
+        self._job.progress.put({"epoch": epoch, "step": step, "samples_per_s": rate})
+
+
+def load_batch(rows: pa.Table, crop: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Bring crops (`feed.CROPS`) to the device, apply colour and normalisation there.
+
+    Returns:
+        ``(B, 3, H, W)`` float32 in channels-last memory, and ``(B, H, W)`` int64 class ids.
+    """
+    height, width = crop
+    size = (len(rows), height, width)
+    pixels = np.stack([np.frombuffer(cell.as_buffer(), np.uint8) for cell in rows["image"]])
+    ids = np.stack([np.frombuffer(cell.as_buffer(), np.uint8) for cell in rows["mask"]])
+    colour = np.stack([np.frombuffer(cell.as_buffer(), np.float32) for cell in rows["colour"]])
+    rgb_BNC = torch.from_numpy(pixels.reshape(len(rows), -1, 3)).to(device, non_blocking=True).float()
+    colour_B34 = torch.from_numpy(colour.reshape(-1, 3, 4)).to(device, non_blocking=True)
+    image_BNC = torch.baddbmm(colour_B34[:, None, :, 3], rgb_BNC, colour_B34[:, :, :3].mT)
+    mask_BHW = torch.from_numpy(ids.reshape(size)).to(device, non_blocking=True).long()
+    return image_BNC.view(*size, 3).permute(0, 3, 1, 2), mask_BHW
+
+
+def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray[np.int64]:
+    """Count the confusion of a batch of validation frames (`frames.FRAMES`)."""
+    shapes = list(zip(rows["height"].to_pylist(), rows["width"].to_pylist(), strict=True))
+    images = [_view(cell, (*shape, 3)) for cell, shape in zip(rows["image"], shapes, strict=True)]
+    truths = [_view(cell, shape) for cell, shape in zip(rows["true_mask"], shapes, strict=True)]
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    for truth, mask in zip(truths, segmenter.segment(images), strict=True):
+        confusion += count_confusion(truth, mask, num_classes)
+    return confusion
+
+
+def _view(cell: pa.LargeBinaryScalar, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.frombuffer(cell.as_buffer(), np.uint8).reshape(shape)
+
+
+def _find_last(train_uri: str) -> Checkpoint | None:
+    """Return the checkpoint to go on from, the same on every rank even while one is being pruned."""
+    found = find_checkpoint(train_uri, "last").info.uri if list_checkpoints(train_uri) else None
+    uri = ray.train.collective.broadcast_from_rank_zero(found)
+    return None if uri is None else find_checkpoint(train_uri, uri)

@@ -1,0 +1,280 @@
+"""Starting, watching and finishing a training run. Runs on the driver, with Ray connected."""
+
+import json
+import logging
+import statistics
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from queue import Empty
+from typing import Any
+
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Queue
+
+from unet_ray import runtime, storage
+from unet_ray.checkpoint import ModelCard, find_checkpoint, list_checkpoints
+from unet_ray.config import Config
+from unet_ray.config_file import dump_config
+from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
+from unet_ray.errors import ConfigError, ExistsError, PlanMismatchError
+from unet_ray.images.decode import Limits
+from unet_ray.model.segmenter import resolve_precision
+from unet_ray.progress import format_duration
+from unet_ray.train.feed import Source
+from unet_ray.train.loop import Job, summarise, train_worker
+from unet_ray.train.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What `run` made. Scores are of the best validation; None when nothing was validated."""
+
+    checkpoint: str
+    already_complete: bool
+    epochs: int
+    train_loss: float | None
+    best_epoch: int | None
+    miou: float | None
+    object_miou: float | None
+    pixel_accuracy: float | None
+    train_seconds: float
+    seconds: float = field(compare=False)
+
+
+def run(config: Config) -> TrainResult:
+    """Train the network of a configuration on its prepared dataset.
+
+    Safe to repeat: a run that was cut off goes on from its last checkpoint, a finished one is left alone.
+
+    Raises:
+        TableError: The dataset is not prepared.
+        PlanMismatchError: The run was begun with other settings.
+        ResourceError: The cluster is too small.
+    """
+    started = time.monotonic()
+    prepared = open_dataset(config.dataset_uri)
+    resources = runtime.plan_training(config.scaling)
+    _claim(config, prepared)
+    progress = _finished_progress(config.train_uri)
+    already = progress is not None
+    summary = summarise(progress["history"]) if progress else _fit(config, prepared, resources)
+    best = find_checkpoint(config.train_uri, "best")
+    return TrainResult(
+        checkpoint=best.info.uri,
+        already_complete=already,
+        seconds=round(time.monotonic() - started, 1),
+        **summary,
+    )
+
+
+def class_weights(config: Config, prepared: Prepared) -> tuple[float, ...] | None:
+    """Return the cross-entropy weight of each class, or None for none.
+
+    ``median`` is median frequency balancing (Eigen and Fergus, ICCV 2015, section 6.3.2): the median of all class
+    frequencies over the class's own, a frequency being the class's share of the pixels of the images it occurs in.
+    ``sqrt`` is its square root. A class that never occurs weighs 0.
+
+    Raises:
+        ConfigError: The given weights are not one per class.
+    """
+    wanted = config.loss.class_weights
+    if wanted == "none":
+        return None
+    if not isinstance(wanted, str):
+        if len(wanted) != prepared.classes.num_classes:
+            raise ConfigError(
+                "loss.class_weights: must hold a number per class, "
+                f"got {len(wanted)} for {prepared.classes.num_classes} classes"
+            )
+        return wanted
+    split = prepared.stats["splits"]["train"]
+    pairs = zip(split["class_pixels"], split["class_image_pixels"], strict=True)
+    frequencies = [pixels / images if images else None for pixels, images in pairs]
+    median = statistics.median(value for value in frequencies if value)
+    power = 0.5 if wanted == "sqrt" else 1.0
+    return tuple((median / value) ** power if value else 0.0 for value in frequencies)
+
+
+def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> dict[str, Any]:
+    storage.write(f"{config.train_uri}/config.yaml", dump_config(config).encode())
+    messages = Queue(actor_options={"num_cpus": 0})
+    job = _make_job(config, prepared, resources, messages)
+    schedule = job.schedule
+    logger.info(
+        "training on %d pairs, validating on %d: %d epochs of %d steps, %d worker(s) on %s, %s, %d threads each",
+        schedule.num_train, schedule.num_eval, schedule.epochs, schedule.steps_per_epoch,
+        schedule.world_size, resources.device, job.precision, resources.threads_per_network,
+    )  # fmt: skip
+    filesystem, path = storage.arrow_filesystem(f"{config.train_uri}/_ray")
+    trainer = TorchTrainer(
+        train_worker,  # type: ignore[arg-type]
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=resources.num_networks,
+            use_gpu=resources.device == "gpu",
+            resources_per_worker={"CPU": resources.cpus_per_network}
+            | ({"GPU": 1} if resources.device == "gpu" else {}),
+        ),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,  # our checkpoints say where to go on; Ray's own state must not
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=config.train.max_failures),
+            worker_runtime_env={"env_vars": runtime.KEEP_HEAP},  # type: ignore[call-arg]
+        ),
+    )
+    watcher = threading.Thread(target=_watch, args=(messages, schedule), daemon=True)
+    watcher.start()
+    try:
+        result = trainer.fit()
+    finally:
+        messages.put(None)
+        watcher.join(timeout=10)
+    for item in storage.list_objects(f"{config.train_uri}/_ray"):
+        storage.delete(item.uri)
+    summary = result.return_value  # type: ignore[attr-defined]
+    assert isinstance(summary, dict)
+    return summary
+
+
+def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, messages: Queue) -> Job:
+    train = index_split(prepared, "train")
+    has_val = prepared.stats["splits"].get("val", {}).get("ok", 0) > 0
+    val = index_split(prepared, "val") if has_val else None
+    classes = prepared.classes
+    mean, std = prepared.stats["mean"], prepared.stats["std"]
+    card = ModelCard(
+        classes=classes.classes,
+        palette=classes.palette,
+        ignore_ids=classes.ignore_ids,
+        background=classes.background,
+        width=config.model.width,
+        depth=config.model.depth,
+        mean=(mean[0], mean[1], mean[2]),
+        std=(max(std[0], 1.0), max(std[1], 1.0), max(std[2], 1.0)),
+        input_size=prepared.resize,
+        dataset_run_id=prepared.table.plan.run_id,
+    )
+    settings = prepared.table.plan.settings
+    source = Source(
+        train=ray.put(train),
+        val=None if val is None else ray.put(val),
+        part_uris=tuple(prepared.table.part_uris()),
+        classes=classes,
+        limits=Limits(pixels=settings["data.max_image_pixels"], bytes=settings["data.max_image_bytes"]),
+        seed=config.run.seed,
+        augment=config.augment,
+        crop=_crop(config, train["height"][0].as_py(), train["width"][0].as_py()),
+        mean=card.mean,
+        std=card.std,
+    )
+    schedule = Schedule(
+        num_train=len(train),
+        num_eval=0 if val is None else len(val),
+        batch_size=config.train.batch_size,
+        eval_batch_size=config.predict.batch_size,
+        epochs=config.train.epochs,
+        eval_every=config.train.eval_every,
+        rank=0,
+        world_size=resources.num_networks,
+    )
+    device = torch.device("cuda" if resources.device == "gpu" else "cpu")
+    return Job(
+        config=config,
+        train_uri=config.train_uri,
+        card=card,
+        source=source,
+        schedule=schedule,
+        class_weights=class_weights(config, prepared),
+        precision=resolve_precision(config.scaling.precision, device),
+        threads=resources.threads_per_network,
+        data_cpus=max(1.0, resources.data_cpus / resources.num_networks),
+        progress=messages,
+    )
+
+
+def _crop(config: Config, height: int, width: int) -> tuple[int, int]:
+    """Return the size of training crops, rounded down to what the network can take."""
+    stride = 2**config.model.depth
+    wanted = config.augment.crop
+    if wanted is None:
+        return max(stride, height // stride * stride), max(stride, width // stride * stride)
+    if wanted[0] % stride or wanted[1] % stride:
+        near = tuple(max(stride, round(size / stride) * stride) for size in wanted)
+        raise ConfigError(f"augment.crop: must be multiples of 2 ** model.depth = {stride}, got {wanted}; try {near}")
+    return wanted
+
+
+def _claim(config: Config, prepared: Prepared) -> None:
+    """Record what the run was begun with, or check that it is the same."""
+    settings = {
+        f"{section}.{key}": value
+        for section in ("model", "augment", "loss", "optim")
+        for key, value in asdict(getattr(config, section)).items()
+    }
+    settings |= {
+        "run.seed": config.run.seed,
+        "train.epochs": config.train.epochs,
+        "train.batch_size": config.train.batch_size,
+        "train.eval_every": config.train.eval_every,
+        "scaling.num_workers": config.scaling.num_workers,
+        "data.dataset": prepared.table.plan.run_id,
+    }
+    uri = f"{config.train_uri}/_RUN.json"
+    document = json.dumps(settings, indent=1, sort_keys=True).encode()
+    try:
+        storage.create(uri, document)
+    except ExistsError:
+        begun = json.loads(storage.read_bytes(uri))
+        wanted = json.loads(document)
+        key = next(key for key in sorted({*begun, *wanted}) if begun.get(key) != wanted.get(key))
+        raise PlanMismatchError(
+            f"{key}: {config.train_uri} was begun with {json.dumps(begun.get(key))}, this job has "
+            f"{json.dumps(wanted.get(key))}; give another run.name, or the settings it was begun with"
+        ) from None
+
+
+def _finished_progress(train_uri: str) -> dict[str, Any] | None:
+    if not list_checkpoints(train_uri):
+        return None
+    progress = dict(find_checkpoint(train_uri, "last").progress)
+    return progress if progress["finished"] else None
+
+
+def _watch(messages: Queue, schedule: Schedule) -> None:
+    """Log what rank 0 says of its progress, until None comes."""
+    while True:
+        try:
+            message = messages.get(timeout=60)
+        except Empty:
+            continue
+        if message is None:
+            return
+        if "epoch_done" in message:
+            row = message["epoch_done"]
+            loss = "" if row["train_loss"] is None else f" loss {row['train_loss']:.4f}"
+            val = "" if row["miou"] is None else f" val mIoU {row['miou']:.4f} accuracy {row['pixel_accuracy']:.4f}"
+            logger.info(
+                "epoch %d/%d:%s%s (%s)",
+                row["epoch"],
+                schedule.epochs,
+                loss,
+                val,
+                format_duration(row["seconds"]),
+            )
+        else:
+            left = (schedule.epochs - message["epoch"] + 1) * schedule.steps_per_epoch - message["step"]
+            samples = left * schedule.batch_size * schedule.world_size
+            eta = format_duration(samples / message["samples_per_s"])
+            logger.info(
+                "train: epoch %d/%d step %d/%d, %.1f img/s, %s left",
+                message["epoch"], schedule.epochs, message["step"], schedule.steps_per_epoch,
+                message["samples_per_s"], eta,
+            )  # fmt: skip

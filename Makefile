@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONFIG ?= jobs/configs/smoke.yaml
+CONFIG ?= jobs/configs/demo.yaml
 
 .PHONY: demo test check bench lock clean
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from unet_ray import storage
 from unet_ray.errors import CheckpointError, NotFoundError
+from unet_ray.labels.classes import ClassMap
 from unet_ray.model.unet import UNet
 
 _KEEP_LAST = 2
@@ -50,6 +51,13 @@ class ModelCard:
     std: tuple[float, float, float]
     input_size: tuple[int, int] | None
     dataset_run_id: str
+
+    @property
+    def class_map(self) -> ClassMap:
+        """The classes, as masks are read with them."""
+        return ClassMap(
+            classes=self.classes, palette=self.palette, ignore_ids=self.ignore_ids, background=self.background
+        )
 
     def build(self) -> UNet:
         """Return the network, with new weights."""

@@ -1,5 +1,6 @@
 """One Ray for all integration tests of a session; runs are small and live in folders of their own."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ def ray_cluster(s3_environment: dict[str, str]) -> Iterator[None]:
         yield
 
 
+def tiny_config(root: Path, **changes: str) -> Config:
+    """Return a tiny configuration that runs under ``root``, changed by keys such as ``optim__lr``."""
+    overrides = {"run.storage": str(root), **{key.replace("__", "."): value for key, value in changes.items()}}
+    return parse_config(TINY, overrides, "test")
+
+
 @pytest.fixture
 def make_config(tmp_path: Path) -> Callable[..., Config]:
-    """Build a tiny configuration that runs under ``tmp_path``, changed by dotted keys."""
-
-    def make(**changes: str) -> Config:
-        overrides = {"run.storage": str(tmp_path), **{key.replace("__", "."): value for key, value in changes.items()}}
-        return parse_config(TINY, overrides, "test")
-
-    return make
+    """Build tiny configurations that run under ``tmp_path``."""
+    return functools.partial(tiny_config, tmp_path)

@@ -46,18 +46,19 @@ def run(stage: str, experiment: Path, *flags: str) -> dict[str, Any]:
     return result
 
 
-def kill_when(ready: Callable[[], bool], arguments: Sequence[str], signal_number: int) -> int:
-    """Start a command, send it a signal as soon as ``ready``, and return its exit code."""
+def stop_when(ready: Callable[[], bool], arguments: Sequence[str], number: int) -> tuple[int, str]:
+    """Start a command, send it a signal as soon as ``ready``; return its exit code and what it said."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
+        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
     )
     deadline = time.monotonic() + 120
     while not ready():
-        assert process.poll() is None, "the job ended before it could be killed"
+        assert process.poll() is None, "the job ended before it could be stopped"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal_number)
-    return process.wait(timeout=60)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
 
 
 def count(folder: Path, pattern: str) -> int:
@@ -67,9 +68,12 @@ def count(folder: Path, pattern: str) -> int:
 def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Path, tmp_path: Path) -> None:
     run("prepare", experiment)
 
-    # Training: killed after its first checkpoint, against a run that nobody disturbed.
+    # Training: terminated before its first checkpoint, killed after it, against a run that nobody disturbed.
     checkpoints = tmp_path / "run" / "train" / "checkpoints"
-    code = kill_when(lambda: count(checkpoints, "*/MANIFEST.json") >= 2, ["train", str(experiment)], signal.SIGKILL)
+    code, said = stop_when(lambda: count(checkpoints, "*") >= 1, ["train", str(experiment)], signal.SIGTERM)
+    assert code == 143
+    assert "stopped; run the same command again to go on" in said
+    code, _ = stop_when(lambda: count(checkpoints, "*/MANIFEST.json") >= 2, ["train", str(experiment)], signal.SIGKILL)
     assert code == -signal.SIGKILL
     resumed = run("train", experiment)
     assert resumed["epochs"] == 3
@@ -81,7 +85,7 @@ def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Path, tmp_
     # Prediction: killed with some shards sealed, against one that nobody disturbed.
     predict = ["--predict.split", "train"]
     seals = tmp_path / "run" / "predictions" / "_seals"
-    code = kill_when(lambda: count(seals, "*.json") >= 3, ["predict", str(experiment), *predict], signal.SIGKILL)
+    code, _ = stop_when(lambda: count(seals, "*.json") >= 3, ["predict", str(experiment), *predict], signal.SIGKILL)
     assert code == -signal.SIGKILL
     sealed = count(seals, "*.json")
     assert 3 <= sealed < 23
@@ -113,24 +117,3 @@ def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Path, tmp_
     assert refused.stdout == ""
     assert "error: predict.checkpoint: " in refused.stderr
     assert "was begun with" in refused.stderr
-
-
-def test_a_terminated_job_exits_143_and_says_how_to_go_on(experiment: Path, tmp_path: Path) -> None:
-    run("prepare", experiment)
-    process = subprocess.Popen(
-        [*COMMAND, "train", str(experiment)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "train" / "checkpoints").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.terminate()
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert out == ""
-    assert "stopped; run the same command again to go on" in err

@@ -53,13 +53,7 @@ def open_dataset(uri: str) -> Prepared:
     table = open_table(uri)
     if table.plan.kind != "dataset":
         raise DatasetError(f"{uri}: a table of {table.plan.kind}, not a dataset; check data.dataset")
-    facts = table.plan.facts
-    classes = ClassMap(
-        classes=tuple(facts["classes"]),
-        palette=tuple((r, g, b) for r, g, b in facts["palette"]),
-        ignore_ids=tuple(facts["ignore_ids"]),
-        background=facts["background"],
-    )
+    classes = ClassMap.from_facts(table.plan.facts)
     try:
         stats = json.loads(storage.read_bytes(f"{uri}/stats.json"))
     except NotFoundError:

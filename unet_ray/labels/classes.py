@@ -1,7 +1,9 @@
 """The class map of a dataset: names, palette, which mask values are ignored."""
 
 import colorsys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,16 @@ class ClassMap:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
+
+    @staticmethod
+    def from_facts(facts: Mapping[str, Any]) -> "ClassMap":
+        """Return the class map that ``dataclasses.asdict`` made a table's facts of."""
+        return ClassMap(
+            classes=tuple(facts["classes"]),
+            palette=tuple((r, g, b) for r, g, b in facts["palette"]),
+            ignore_ids=tuple(facts["ignore_ids"]),
+            background=facts["background"],
+        )
 
     def to_class_ids(self, mask: NDArray[np.uint16]) -> NDArray[np.uint8]:
         """Map the ``(H, W)`` values of a mask file to uint8 class ids, 255 where ignored.

@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,6 @@ from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.listing import Row, list_folder, list_pairs
 from unet_ray.datasets.prepared import index_split, open_dataset
 from unet_ray.images.decode import Limits
-from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
@@ -30,6 +29,8 @@ from unet_ray.table.plan import Plan, Unit, create_plan
 logger = logging.getLogger(__name__)
 
 _FRAMES_PER_TASK = 32
+_FEWEST_UNITS = 8
+_PARTS_WANTED = 200  # enough for a lively progress line; large jobs get one part per shard
 _LISTS = (".csv", ".parquet")
 
 
@@ -68,9 +69,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     started = time.monotonic()
     checkpoint = find_checkpoint(config.train_uri, config.predict.checkpoint)
     card = checkpoint.card
-    classes = ClassMap(
-        classes=card.classes, palette=card.palette, ignore_ids=card.ignore_ids, background=card.background
-    )
+    classes = card.class_map
     resources = runtime.plan_prediction(config.scaling)
     device = torch.device("cuda" if resources.device == "gpu" else "cpu")
     precision = resolve_precision(config.scaling.precision, device)
@@ -123,13 +122,7 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
         "predict.shard_rows": config.predict.shard_rows,
         "scaling.precision": precision,
     }
-    facts = {
-        "classes": card.classes,
-        "palette": card.palette,
-        "ignore_ids": card.ignore_ids,
-        "background": card.background,
-        "mask_encoding": config.predict.mask_encoding,
-    }
+    facts = asdict(card.class_map) | {"mask_encoding": config.predict.mask_encoding}
     return create_plan(
         config.predictions_uri,
         rows,
@@ -181,5 +174,5 @@ def _produce(
         network_kwargs,
         resources,
         units_per_task=max(1, _FRAMES_PER_TASK // plan.unit_rows),
-        units_per_part=len(plan.units(0)),
+        units_per_part=min(len(plan.units(0)), max(_FEWEST_UNITS, len(units) // _PARTS_WANTED)),
     )

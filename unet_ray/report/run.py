@@ -58,13 +58,7 @@ def run(config: Config) -> ReportResult:
         TableError: The predictions are missing or not complete.
     """
     table = open_table(config.predictions_uri)
-    facts = table.plan.facts
-    classes = ClassMap(
-        classes=tuple(facts["classes"]),
-        palette=tuple((r, g, b) for r, g, b in facts["palette"]),
-        ignore_ids=tuple(facts["ignore_ids"]),
-        background=facts["background"],
-    )
+    classes = ClassMap.from_facts(table.plan.facts)
     counts = table.success.totals["confusion"] or [0] * classes.num_classes**2
     scores = score(counts, classes.background)
     rows = table.read(["row_id", "image_id", "status", "error_code", "error_message", "confusion"])

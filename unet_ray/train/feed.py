@@ -6,7 +6,7 @@ holds follows from the schedule and the seed alone, so a restarted worker gets t
 
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -79,7 +79,9 @@ class Source:
     std: tuple[float, float, float]
 
 
-def feed(source: Source, schedule: Schedule, first_epoch: int, data_cpus: float) -> Iterator[tuple[Item, pa.Table]]:
+def feed(
+    source: Source, schedule: Schedule, first_epoch: int, data_cpus: float
+) -> Generator[tuple[Item, pa.Table], None, None]:
     """Yield every item of a worker with its rows (`CROPS` or `FRAMES`); runs in the train worker.
 
     Args:

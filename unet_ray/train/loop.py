@@ -85,27 +85,27 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         history = list(checkpoint.progress["history"])
     state = _Worker(job, schedule, device, model, network, optimizer)
     first_epoch = history[-1]["epoch"] + 1 if history else 0
-    batches = feed(job.source, schedule, first_epoch, job.data_cpus)
-    for epoch in range(first_epoch, schedule.epochs + 1):
-        row = state.run_epoch(epoch, islice(batches, len(schedule.items(epoch))))
-        history.append(row)
-        finished = epoch == schedule.epochs or is_exhausted(history, job.config.train.patience)
-        if schedule.rank == 0:
-            save_checkpoint(
-                job.train_uri,
-                card=job.card,
-                model=model,
-                optimizer=optimizer,
-                step=epoch * schedule.steps_per_epoch,
-                epoch=epoch,
-                miou=row["miou"],
-                progress={"history": history, "finished": finished},
-            )
-            write_history(job.train_uri, history)
-            prune_checkpoints(job.train_uri)
-            job.progress.put({"epoch_done": row})
-        if finished:
-            break
+    with contextlib.closing(feed(job.source, schedule, first_epoch, job.data_cpus)) as batches:
+        for epoch in range(first_epoch, schedule.epochs + 1):
+            row = state.run_epoch(epoch, islice(batches, len(schedule.items(epoch))))
+            history.append(row)
+            finished = epoch == schedule.epochs or is_exhausted(history, job.config.train.patience)
+            if schedule.rank == 0:
+                save_checkpoint(
+                    job.train_uri,
+                    card=job.card,
+                    model=model,
+                    optimizer=optimizer,
+                    step=epoch * schedule.steps_per_epoch,
+                    epoch=epoch,
+                    miou=row["miou"],
+                    progress={"history": history, "finished": finished},
+                )
+                write_history(job.train_uri, history)
+                prune_checkpoints(job.train_uri)
+                job.progress.put({"epoch_done": row})
+            if finished:
+                break
     return summarise(history)
 
 

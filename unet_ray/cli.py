@@ -28,7 +28,6 @@ STAGES = {
     "report": "history and predictions in, one HTML page out",
 }
 _VERIFY = "re-hash and recount a dataset or predictions table"
-_INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -172,8 +171,9 @@ def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             result = work()
     except KeyboardInterrupt:
+        terminated = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # by `_stop`
         sys.stderr.write("stopped; run the same command again to go on\n")
-        return _INTERRUPTED[signal.SIGINT]
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except Exception as error:
         from unet_ray.runtime import our_error
 
@@ -187,8 +187,9 @@ def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    sys.stderr.write("stopped; run the same command again to go on\n")
-    raise SystemExit(_INTERRUPTED[signal.Signals(number)])
+    """Interrupt the job as Ctrl-C does: of all exceptions, Ray passes on only this one unharmed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _fail(error: UnetRayError) -> int:

@@ -8,6 +8,7 @@ from unet_ray.table.commit import Progress
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 2.0
+_SHORTEST_S = 1.0  # a rate over less is noise
 
 
 class Meter:
@@ -33,7 +34,8 @@ class Meter:
         if clock - self._logged < _EVERY_S and not finished:
             return
         self._logged = clock
-        rate = (now.done - self._begun[1]) / max(clock - self._begun[0], 1e-9)
+        elapsed = clock - self._begun[0]
+        rate = (now.done - self._begun[1]) / elapsed if elapsed >= _SHORTEST_S else 0.0
         speed = f", {rate:.1f}/s" if rate else ""
         eta = f", {format_duration((now.planned - now.done) / rate)} left" if rate and not finished else ""
         bad = f", {now.quarantined} quarantined" if now.quarantined else ""

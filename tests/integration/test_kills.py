@@ -71,7 +71,7 @@ def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Path, tmp_
     # Training: terminated before its first checkpoint, killed after it, against a run that nobody disturbed.
     checkpoints = tmp_path / "run" / "train" / "checkpoints"
     code, said = stop_when(lambda: count(checkpoints, "*") >= 1, ["train", str(experiment)], signal.SIGTERM)
-    assert code == 143
+    assert code == 143, said
     assert "stopped; run the same command again to go on" in said
     code, _ = stop_when(lambda: count(checkpoints, "*/MANIFEST.json") >= 2, ["train", str(experiment)], signal.SIGKILL)
     assert code == -signal.SIGKILL

@@ -60,6 +60,10 @@ def test_a_job_of_one_message_ends_with_a_line(clock: Clock, caplog: pytest.LogC
     assert run(clock, caplog, [(0, 0), (5, 100)]) == ["predict: 100/100 frames"]
 
 
+def test_no_rate_is_told_of_a_moment(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(clock, caplog, [(0, 0), (5, 60), (5.01, 100)])[-1] == "predict: 100/100 frames"
+
+
 def test_quarantined_rows_are_named(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     assert re.search(r"frames.*, 3 quarantined$", run(clock, caplog, [(0, 0), (1, 10), (4, 20)], bad=3)[-1])
 

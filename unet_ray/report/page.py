@@ -105,7 +105,8 @@ def _ratio(value: float | None) -> str:
 
 
 def _history_summary(history: History) -> str:
-    length = "1 epoch" if len(history) == 1 else f"{len(history)} epochs"
+    last = int(epochs(history).max(initial=0))  # epoch 0 only validates
+    length = "1 epoch" if last == 1 else f"{last} epochs"
     miou = series(history, "miou")
     if np.isnan(miou).all():
         return f"{length}."

@@ -98,16 +98,28 @@ def measure_predict(config: Config, images: Path, scratch: Path, height: int, wi
     result = predict.run(config, on_progress=clock)
     seconds = time.perf_counter() - start
     limits.append(limit(*limit_arguments))
-    start = time.perf_counter()
-    plain_recipe(images, scratch / "plain", WIDTH, BATCH)
-    plain = result.frames / (time.perf_counter() - start)
+    few = scratch / "few"
+    few.mkdir()
+    for path in sorted(images.iterdir())[::4]:
+        (few / path.name).symlink_to(path.resolve())
+    plain_all, plain_few = (time_plain(folder, scratch / f"plain_{folder.name}") for folder in (images, few))
+    plain = result.frames / plain_all
+    plain_steady = (result.frames - len(list(few.iterdir()))) / (plain_all - plain_few)
     whole = result.frames / seconds
     forward = statistics.mean(limits)
     return [
         row("predict, steady", clock.rate(), "frames/s", "forward only, same model", forward),
         row("predict, whole run with start-up", whole, "frames/s", "forward only, same model", forward),
         row("predict, whole run with start-up", whole, "frames/s", "plain Ray recipe, whole run", plain),
+        row("predict, steady", clock.rate(), "frames/s", "plain Ray recipe, steady", plain_steady),
     ]
+
+
+def time_plain(images: Path, output: Path) -> float:
+    """Return the seconds of the plain recipe; two runs of different length tell its rate without start-up."""
+    start = time.perf_counter()
+    plain_recipe(images, output, WIDTH, BATCH)
+    return time.perf_counter() - start
 
 
 def measure_train(config: Config) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ bench: $(VENV)/.installed  ## speed against limits and peers, to bench.json
 	$(BIN)/python -m tests.bench.run bench.json
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,query]'
 	touch $@

@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def pairs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of the pairs that `helpers.datasets` draws; leave it as it is."""
-    from tests.unit.helpers.datasets import draw_pairs  # imports Ray, which most tests can do without
+    from tests.unit.tiny_dataset import draw_pairs  # imports Ray, which most tests can do without
 
     root = tmp_path_factory.mktemp("pairs")
     draw_pairs(root)
@@ -40,7 +40,7 @@ def pairs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset_uri(pairs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Give the URI of the dataset prepared from these pairs; leave it as it is."""
-    from tests.unit.helpers.datasets import list_pairs_of, prepare_here
+    from tests.unit.tiny_dataset import list_pairs_of, prepare_here
 
     uri = f"{tmp_path_factory.mktemp('prepared')}/dataset"
     prepare_here(uri, list_pairs_of(pairs_folder))

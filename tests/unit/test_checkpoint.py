@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.unit.helpers.tables import keys
+from tests.unit.inline_table import keys
 from unet_ray import storage
 from unet_ray.checkpoint import (
     CheckpointInfo,

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.unit.helpers.pictures import LIMITS, encode, gradient
+from tests.unit.image_files import LIMITS, encode, gradient
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import Limits, decode_image, decode_mask, decode_plain
 

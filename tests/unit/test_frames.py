@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.helpers.datasets import CLASSES, list_pairs_of
-from tests.unit.helpers.pictures import LIMITS
+from tests.unit.image_files import LIMITS
+from tests.unit.tiny_dataset import CLASSES, list_pairs_of
 from unet_ray.datasets.frames import FRAMES, load_frames, read_frame
 from unet_ray.datasets.prepared import index_split, open_dataset
 from unet_ray.errors import ImageError

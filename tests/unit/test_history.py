@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from tests.unit.helpers.tables import keys
+from tests.unit.inline_table import keys
 from unet_ray import storage
 from unet_ray.errors import NotFoundError
 from unet_ray.history import read_history, write_history

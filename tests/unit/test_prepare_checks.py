@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.helpers.datasets import CLASSES, list_pairs_of, prepare_here
-from tests.unit.helpers.pictures import LIMITS, encode, gradient
+from tests.unit.image_files import LIMITS, encode, gradient
+from tests.unit.tiny_dataset import CLASSES, list_pairs_of, prepare_here
 from unet_ray import storage
 from unet_ray.errors import AccessError
 from unet_ray.images.decode import Limits, decode_plain

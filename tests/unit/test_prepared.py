@@ -4,9 +4,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.unit.helpers.datasets import CLASSES, list_pairs_of, prepare_here
-from tests.unit.helpers.pictures import LIMITS
-from tests.unit.helpers.tables import begin, finish
+from tests.unit.image_files import LIMITS
+from tests.unit.inline_table import begin, finish
+from tests.unit.tiny_dataset import CLASSES, list_pairs_of, prepare_here
 from unet_ray.datasets.prepared import _RowGroupCache, index_split, open_dataset, read_pair
 from unet_ray.errors import DatasetError, NotFoundError, TableError
 from unet_ray.images.decode import decode_mask, decode_plain

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit.helpers.tables import (
+from tests.unit.inline_table import (
     BAD_ROWS,
     NUM_ROWS,
     NUM_UNITS,

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.helpers.tables import BAD_ROWS, SHARD_ROWS, begin, expected_rows, keys, predict_rows, write_unit
+from tests.unit.inline_table import BAD_ROWS, SHARD_ROWS, begin, expected_rows, keys, predict_rows, write_unit
 from unet_ray import storage
 from unet_ray.errors import TableError
 from unet_ray.schema import PREDICTION, PREDICTION_SUMMED

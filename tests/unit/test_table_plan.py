@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.helpers.tables import begin, keys, planned_rows
+from tests.unit.inline_table import begin, keys, planned_rows
 from unet_ray import storage
 from unet_ray.errors import PlanMismatchError, StorageError, TableError
 from unet_ray.schema import PLAN, SCHEMA_VERSION

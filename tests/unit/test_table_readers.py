@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.helpers.tables import (
+from tests.unit.inline_table import (
     BAD_ROWS,
     NUM_CLASSES,
     begin,

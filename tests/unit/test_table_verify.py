@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.unit.helpers.tables import (
+from tests.unit.inline_table import (
     NUM_CLASSES,
     NUM_ROWS,
     NUM_UNITS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.unit.helpers.pictures import LIMITS, encode, gradient
+from tests.unit.image_files import LIMITS, encode, gradient
 from unet_ray import storage
 from unet_ray.datasets.listing import Listing, list_folder
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS

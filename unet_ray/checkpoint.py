@@ -20,9 +20,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from unet_ray import storage
@@ -31,6 +32,7 @@ from unet_ray.labels.classes import ClassMap
 from unet_ray.model.unet import UNet
 
 _KEEP_LAST = 2
+_OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,8 +141,8 @@ def save_checkpoint(
             f"step {step}: {bad[0]} holds NaN or Inf; lower optim.lr and start again from the last checkpoint"
         )
     contents = {
-        "model.safetensors": safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}),
-        "optimizer.safetensors": safetensors.torch.save(_flatten_optimizer(optimizer)),
+        "model.safetensors": pack_tensors({k: v.contiguous() for k, v in weights.items()}),
+        _OPTIMIZER: pack_tensors(_flatten_optimizer(optimizer)),
         "state.json": json.dumps({"card": asdict(card), "progress": dict(progress)}, indent=1).encode(),
     }
     uri = f"{train_uri}/checkpoints/step-{step:08d}-{uuid.uuid4().hex[:8]}"
@@ -152,14 +154,20 @@ def save_checkpoint(
     return CheckpointInfo(uri=uri, step=step, epoch=epoch, miou=miou, files=files)
 
 
-def load_checkpoint(info: CheckpointInfo) -> Checkpoint:
+def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoint:
     """Read a checkpoint and check every file against the manifest.
+
+    Args:
+        info: The checkpoint.
+        optimizer: Also read the optimizer, two thirds of the bytes, which prediction has no use for.
 
     Raises:
         CheckpointError: A file is missing or changed.
     """
     contents: dict[str, bytes] = {}
     for name, sha256 in info.files.items():
+        if name == _OPTIMIZER and not optimizer:
+            continue
         try:
             contents[name] = storage.read_bytes(f"{info.uri}/{name}")
         except NotFoundError:
@@ -173,8 +181,8 @@ def load_checkpoint(info: CheckpointInfo) -> Checkpoint:
         return Checkpoint(
             info=info,
             card=ModelCard.from_json(state["card"]),
-            weights=safetensors.torch.load(contents["model.safetensors"]),
-            optimizer=safetensors.torch.load(contents["optimizer.safetensors"]),
+            weights=parse_tensors(contents["model.safetensors"]),
+            optimizer=parse_tensors(contents[_OPTIMIZER]) if optimizer else {},
             progress=state["progress"],
         )
     except (KeyError, TypeError, ValueError, SafetensorError) as error:

@@ -7,7 +7,7 @@ unit is computed in one call whatever the cluster looks like. Runs on the driver
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from unet_ray.runtime import KEEP_HEAP, Resources
 from unet_ray.table.parts import Part, rows_from_bytes, rows_to_bytes, write_part
 from unet_ray.table.plan import Plan, Unit
 
+T = TypeVar("T")
 Rows = list[dict[str, Any]]
 Load = Callable[[Rows], pa.Table]
 """Planned rows (`schema.PLAN`) of a unit to a table with a row for each."""
@@ -36,8 +37,9 @@ class Infer(Protocol):
 
 def transform(plan: Plan, units: Sequence[Unit], load: Load, *, row_group_rows: int) -> Iterator[Part]:
     """Compute units in tasks, a part for each; yield the messages as they come."""
-    stage = functools.partial(_transform_task, plan=plan, load=load, row_group_rows=row_group_rows)
-    yield from _messages(_per_task(units, 1, stage))
+    _configure()
+    stage = functools.partial(_transform, plan=plan, load=load, row_group_rows=row_group_rows)
+    yield from _messages(in_tasks(units, 1, stage))
 
 
 def infer(
@@ -52,7 +54,8 @@ def infer(
     units_per_part: int,
 ) -> Iterator[Part]:
     """Compute units in three overlapping stages: load in tasks, infer in a pool of actors, write in tasks."""
-    loaded = _per_task(units, units_per_task, functools.partial(_load_task, plan=plan, load=load))
+    _configure()
+    loaded = in_tasks(units, units_per_task, functools.partial(_load, plan=plan, load=load))
     inferred = loaded.map_batches(
         _Actor,
         batch_size=None,
@@ -73,16 +76,33 @@ def infer(
     yield from _messages(written)
 
 
-def _per_task(units: Sequence[Unit], units_per_task: int, stage: Callable[..., Any]) -> Dataset:
-    """Return ``stage`` applied to consecutive units, a Ray task for every few of them."""
+def in_tasks(items: Sequence[T], items_per_task: int, stage: Callable[[T], pa.Table]) -> Dataset:
+    """Return ``stage`` of every item, a Ray task for each few consecutive ones; runs where the dataset is consumed.
+
+    Reading numbers instead of the items themselves keeps the start cheap: Ray Data makes a remote call for each block
+    it is handed, and none for a range.
+    """
+    num_tasks = min(_MOST_TASKS, -(-len(items) // items_per_task))
+    bounds = [len(items) * task // num_tasks for task in range(num_tasks + 1)]
+    tasks = ray.put([list(items[start:end]) for start, end in pairwise(bounds)])
+    numbers = ray.data.range(num_tasks, override_num_blocks=num_tasks)
+    run = functools.partial(_run_tasks, tasks=tasks, stage=stage)
+    return numbers.map_batches(run, batch_size=None, batch_format="numpy")
+
+
+def _run_tasks(
+    batch: Mapping[str, NDArray[np.int64]], *, tasks: "ray.ObjectRef[list[list[T]]]", stage: Callable[[T], pa.Table]
+) -> Iterator[pa.Table]:
+    lists = ray.get(tasks)
+    for number in batch["id"].tolist():
+        for item in lists[number]:
+            yield stage(item)
+
+
+def _configure() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = _PROGRESS_TIMEOUT_S
-    num_tasks = min(_MOST_TASKS, -(-len(units) // units_per_task))
-    bounds = [len(units) * task // num_tasks for task in range(num_tasks + 1)]
-    tasks = [list(units[start:end]) for start, end in pairwise(bounds)]
-    numbers = ray.data.range(num_tasks, override_num_blocks=num_tasks)
-    return numbers.map_batches(functools.partial(stage, tasks=tasks), batch_size=None, batch_format="numpy")
 
 
 def _messages(dataset: Dataset) -> Iterator[Part]:
@@ -90,25 +110,13 @@ def _messages(dataset: Dataset) -> Iterator[Part]:
         yield Part.from_json(row["part"])
 
 
-def _transform_task(
-    batch: Mapping[str, NDArray[np.int64]],
-    *,
-    tasks: list[list[Unit]],
-    plan: Plan,
-    load: Load,
-    row_group_rows: int,
-) -> pa.Table:
-    units = [unit for number in batch["id"].tolist() for unit in tasks[number]]
-    parts = [write_part(plan, [unit], load(plan.read(unit)), row_group_rows=row_group_rows) for unit in units]
-    return pa.table({"part": [part.to_json() for part in parts]})
+def _transform(unit: Unit, *, plan: Plan, load: Load, row_group_rows: int) -> pa.Table:
+    part = write_part(plan, [unit], load(plan.read(unit)), row_group_rows=row_group_rows)
+    return pa.table({"part": [part.to_json()]})
 
 
-def _load_task(
-    batch: Mapping[str, NDArray[np.int64]], *, tasks: list[list[Unit]], plan: Plan, load: Load
-) -> Iterator[pa.Table]:
-    for number in batch["id"].tolist():
-        for unit in tasks[number]:
-            yield _pack(unit, load(plan.read(unit)))
+def _load(unit: Unit, *, plan: Plan, load: Load) -> pa.Table:
+    return _pack(unit, load(plan.read(unit)))
 
 
 class _Actor:

@@ -27,7 +27,7 @@ from unet_ray.images.resize import resize_image, resize_mask
 from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import count_classes
 from unet_ray.progress import Meter
-from unet_ray.schema import DATASET, DATASET_SUMMED, OK, QUARANTINED
+from unet_ray.schema import DATASET, DATASET_SUMMED, IDENTITY, OK, QUARANTINED
 from unet_ray.table.commit import fill
 from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Unit, create_plan
@@ -206,7 +206,7 @@ def _produce(plan: Plan, check: pipeline.Load, units: Sequence[Unit]) -> Iterato
 def _check_pair(
     row: dict[str, Any], classes: ClassMap, limits: Limits, resize: tuple[int, int] | None
 ) -> dict[str, Any]:
-    result = {name: row.get(name) for name in ("row_id", "image_id", "image_uri", "group", "frame", "split")}
+    result = {name: row.get(name) for name in IDENTITY}
     try:
         pair = fetch_pair(row, classes, limits)
         if pair.mask is None:

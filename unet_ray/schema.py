@@ -33,6 +33,9 @@ PLAN = pa.schema(
 )
 """What a job will do: one row per image, in plan order."""
 
+IDENTITY = ("row_id", "image_id", "image_uri", "group", "frame", "split")
+"""Columns of a planned row that every row made of it keeps."""
+
 _ROW = [
     pa.field("row_id", pa.int64(), nullable=False),
     pa.field("image_id", pa.string(), nullable=False),

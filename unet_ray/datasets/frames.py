@@ -14,6 +14,7 @@ from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.decode import Limits, decode_image, decode_mask, decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
+from unet_ray.schema import IDENTITY
 
 FRAMES = pa.schema(
     [
@@ -44,12 +45,22 @@ class Pair:
     mask: NDArray[np.uint8] | None
 
 
-_KEPT = ("row_id", "image_id", "image_uri", "group", "frame", "split")
-
-
 def load_frames(rows: Sequence[Mapping[str, Any]], *, classes: ClassMap, limits: Limits) -> pa.Table:
     """Return planned rows (`schema.PLAN`) as `FRAMES`; a bad file gives a row with an error and no pixels."""
     return pa.Table.from_pylist([_load_frame(row, classes, limits) for row in rows], schema=FRAMES)
+
+
+def view_frames(frames: pa.Table) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | None]:
+    """Return the pixels of `FRAMES` rows, as `read_frame` does, without copying; None for a frame that did not load."""
+    views: list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | None] = []
+    columns = (frames["height"].to_pylist(), frames["width"].to_pylist(), frames["image"], frames["true_mask"])
+    for height, width, image, mask in zip(*columns, strict=True):
+        if height is None:
+            views.append(None)
+            continue
+        truth = np.frombuffer(mask.as_buffer(), np.uint8).reshape(height, width) if mask.is_valid else None
+        views.append((np.frombuffer(image.as_buffer(), np.uint8).reshape(height, width, 3), truth))
+    return views
 
 
 def read_frame(
@@ -90,7 +101,7 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> Pai
 
 
 def _load_frame(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> dict[str, Any]:
-    result = {name: row[name] for name in _KEPT}
+    result = {name: row[name] for name in IDENTITY}
     try:
         image, mask = read_frame(row, classes, limits)
     except ImageError as error:

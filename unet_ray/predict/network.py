@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from unet_ray.checkpoint import CheckpointInfo, load_checkpoint
+from unet_ray.datasets.frames import view_frames
 from unet_ray.images.encode import MaskEncoding, encode_mask
 from unet_ray.images.resize import resize_image, resize_mask
 from unet_ray.metrics import count_classes, count_confusion
@@ -28,7 +29,7 @@ class Network:
     ) -> None:
         """Load and verify the checkpoint."""
         torch.set_num_threads(threads)
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_checkpoint(checkpoint, optimizer=False)
         self._card = loaded.card
         self._encoding = mask_encoding
         where = torch.device("cuda" if device == "gpu" else "cpu")
@@ -37,13 +38,10 @@ class Network:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Return the finished rows, in the order they came; frames that did not load stay quarantined."""
         records = rows.drop_columns(["image", "true_mask"]).to_pylist()
-        good = [position for position, record in enumerate(records) if record["error_code"] is None]
-        images = [_pixels(rows["image"][position], records[position], 3) for position in good]
-        masks = self._segment(images)
+        frames = [(position, view) for position, view in enumerate(view_frames(rows)) if view is not None]
+        masks = self._segment([image for _, (image, _) in frames])
         results: list[dict[str, Any]] = [{**record, "status": QUARANTINED} for record in records]
-        for position, mask in zip(good, masks, strict=True):
-            truth = rows["true_mask"][position]
-            true_mask = _pixels(truth, records[position], 1) if truth.is_valid else None
+        for (position, (_, true_mask)), mask in zip(frames, masks, strict=True):
             results[position] = records[position] | self._finish(mask, true_mask)
         return pa.Table.from_pylist(results, schema=PREDICTION)
 
@@ -65,9 +63,3 @@ class Network:
             result["ignored_pixels"] = int(np.count_nonzero(true_mask == IGNORE_INDEX))
             result["confusion"] = count_confusion(true_mask, mask, num_classes).ravel().tolist()
         return result
-
-
-def _pixels(cell: pa.LargeBinaryScalar, record: dict[str, Any], channels: int) -> NDArray[np.uint8]:
-    shape = (record["height"], record["width"], channels)
-    pixels = np.frombuffer(cell.as_buffer(), np.uint8).reshape(shape)
-    return pixels if channels > 1 else pixels[:, :, 0]

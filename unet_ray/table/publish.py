@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from unet_ray import storage
 from unet_ray.errors import NotFoundError, TableError
+from unet_ray.faults import translated
 from unet_ray.schema import MANIFEST
-from unet_ray.table.parts import Part, Totals, add_totals, read_part
+from unet_ray.table.parts import Part, Totals, add_totals
 from unet_ray.table.plan import Plan
 
 _DELTA_TYPES = {pa.int64(): "long", pa.int32(): "integer", pa.string(): "string", pa.large_binary(): "binary"}
@@ -90,7 +91,10 @@ def _manifest(parts: Sequence[Part]) -> bytes:
 
 def _delta_log(plan: Plan, parts: Sequence[Part]) -> bytes:
     """Return version 0 of a Delta table: one action per line (the Delta transaction log protocol, reader version 1)."""
-    schema = read_part(plan.uri, parts[0].path, parts[0].sha256).schema
+    first = f"{plan.uri}/{parts[0].path}"
+    with translated("read", first):
+        filesystem, path = storage.arrow_filesystem(first)
+        schema = pq.read_schema(path, filesystem=filesystem)
     fields = [
         {"name": field.name, "type": _delta_type(field.type), "nullable": field.nullable, "metadata": {}}
         for field in schema

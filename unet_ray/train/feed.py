@@ -6,9 +6,8 @@ holds follows from the schedule and the seed alone, so a restarted worker gets t
 
 import functools
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,11 @@ from unet_ray.datasets.prepared import ROW_GROUP_ROWS, read_pair
 from unet_ray.images.decode import Limits, decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
+from unet_ray.pipeline import in_tasks
 from unet_ray.table.parts import rows_from_bytes, rows_to_bytes
 from unet_ray.train.schedule import Item, Schedule, epoch_order
 
 _ITEMS_PER_TASK = 4
-_MOST_TASKS = 20_000
 _PAUSE_S = 0.01
 _AHEAD_BYTES = 128 * 2**20
 
@@ -99,33 +98,16 @@ def feed(
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(cpu=data_cpus, object_store_memory=_AHEAD_BYTES)
     context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, _Unhurried])
-    num_tasks = min(_MOST_TASKS, -(-len(items) // _ITEMS_PER_TASK))
-    bounds = [len(items) * task // num_tasks for task in range(num_tasks + 1)]
-    stage = functools.partial(
-        _make_items,
-        items=ray.put([items[start:end] for start, end in pairwise(bounds)]),
-        source=source,
-        schedule=schedule,
-    )
-    numbers = ray.data.range(num_tasks, override_num_blocks=num_tasks)
-    dataset = numbers.map_batches(stage, batch_size=None, batch_format="numpy")
+    stage = functools.partial(_make_item, source=source, schedule=schedule)
+    dataset = in_tasks(items, _ITEMS_PER_TASK, stage)
     batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4)
     for item, batch in zip(items, batches, strict=True):
         yield item, rows_from_bytes(batch["rows"][0].as_buffer())
 
 
-def _make_items(
-    batch: Mapping[str, NDArray[np.int64]],
-    *,
-    items: "ray.ObjectRef[list[list[Item]]]",
-    source: Source,
-    schedule: Schedule,
-) -> Iterator[pa.Table]:
-    tasks = ray.get(items)
-    for number in batch["id"].tolist():
-        for item in tasks[number]:
-            rows = _make_crops(item, source, schedule) if item.kind == "train" else _make_frames(item, source, schedule)
-            yield pa.table({"rows": pa.array([rows_to_bytes(rows)], pa.large_binary())})
+def _make_item(item: Item, *, source: Source, schedule: Schedule) -> pa.Table:
+    rows = _make_crops(item, source, schedule) if item.kind == "train" else _make_frames(item, source, schedule)
+    return pa.table({"rows": pa.array([rows_to_bytes(rows)], pa.large_binary())})
 
 
 def _make_crops(item: Item, source: Source, schedule: Schedule) -> pa.Table:

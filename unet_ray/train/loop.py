@@ -31,6 +31,7 @@ from unet_ray.checkpoint import (
     save_checkpoint,
 )
 from unet_ray.config import Config
+from unet_ray.datasets.frames import view_frames
 from unet_ray.history import write_history
 from unet_ray.losses import segmentation_loss
 from unet_ray.metrics import count_confusion, score
@@ -47,7 +48,6 @@ class Job:
     """Everything a worker needs; travels whole from the driver. ``schedule`` is rank 0's."""
 
     config: Config
-    train_uri: str
     card: ModelCard
     source: Source
     schedule: Schedule
@@ -71,7 +71,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     device = ray.train.torch.get_device()
     torch.manual_seed(job.config.run.seed)
     model = job.card.build()
-    checkpoint = _find_last(job.train_uri)
+    checkpoint = _find_last(job.config.train_uri)
     if checkpoint is not None:
         model.load_state_dict(dict(checkpoint.weights))
     network = ray.train.torch.prepare_model(
@@ -92,7 +92,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             finished = epoch == schedule.epochs or is_exhausted(history, job.config.train.patience)
             if schedule.rank == 0:
                 save_checkpoint(
-                    job.train_uri,
+                    job.config.train_uri,
                     card=job.card,
                     model=model,
                     optimizer=optimizer,
@@ -101,8 +101,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
                     miou=row["miou"],
                     progress={"history": history, "finished": finished},
                 )
-                write_history(job.train_uri, history)
-                prune_checkpoints(job.train_uri)
+                write_history(job.config.train_uri, history)
+                prune_checkpoints(job.config.train_uri)
                 job.progress.put({"epoch_done": row})
             if finished:
                 break
@@ -281,21 +281,18 @@ def load_batch(rows: pa.Table, crop: tuple[int, int], device: torch.device) -> t
 
 def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray[np.int64]:
     """Count the confusion of a batch of validation frames (`frames.FRAMES`)."""
-    shapes = list(zip(rows["height"].to_pylist(), rows["width"].to_pylist(), strict=True))
-    images = [_view(cell, (*shape, 3)) for cell, shape in zip(rows["image"], shapes, strict=True)]
-    truths = [_view(cell, shape) for cell, shape in zip(rows["true_mask"], shapes, strict=True)]
+    frames = [frame for frame in view_frames(rows) if frame is not None]
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    for truth, mask in zip(truths, segmenter.segment(images), strict=True):
+    for (_, truth), mask in zip(frames, segmenter.segment([image for image, _ in frames]), strict=True):
+        assert truth is not None
         confusion += count_confusion(truth, mask, num_classes)
     return confusion
 
 
-def _view(cell: pa.LargeBinaryScalar, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return np.frombuffer(cell.as_buffer(), np.uint8).reshape(shape)
-
-
 def _find_last(train_uri: str) -> Checkpoint | None:
-    """Return the checkpoint to go on from, the same on every rank even while one is being pruned."""
-    found = find_checkpoint(train_uri, "last").info.uri if list_checkpoints(train_uri) else None
-    uri = ray.train.collective.broadcast_from_rank_zero(found)
-    return None if uri is None else find_checkpoint(train_uri, uri)
+    """Return the checkpoint to go on from: rank 0 looks for it, the others load the same one."""
+    found = None
+    if ray.train.get_context().get_world_rank() == 0 and list_checkpoints(train_uri):
+        found = find_checkpoint(train_uri, "last")
+    uri = ray.train.collective.broadcast_from_rank_zero(found.info.uri if found else None)
+    return found if found or uri is None else find_checkpoint(train_uri, uri)

@@ -188,7 +188,6 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
     device = torch.device("cuda" if resources.device == "gpu" else "cpu")
     return Job(
         config=config,
-        train_uri=config.train_uri,
         card=card,
         source=source,
         schedule=schedule,

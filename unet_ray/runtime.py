@@ -82,7 +82,7 @@ def plan_prediction(scaling: ScalingSection) -> Resources:
     cpus, gpus = _cluster()
     wanted = scaling.predictors
     if wanted is None:
-        wanted = gpus if _device(scaling, gpus) == "gpu" else max(1, min(cpus - 2, _real_cores() // 2))
+        wanted = gpus if _device(scaling, gpus) == "gpu" else max(1, min(cpus - 2, _real_cores(cpus) // 2))
     return _divide(scaling, wanted, "scaling.predictors")
 
 
@@ -96,8 +96,8 @@ def _divide(scaling: ScalingSection, networks: int, key: str) -> Resources:
             f"{key}: {networks} need {networks + 1} CPUs with the data tasks, the cluster has {cpus}; lower it"
         )
     data_cpus = max(1, cpus // 4) if device == "cpu" else cpus - networks
-    each = 1 if device == "gpu" else max(1, (cpus - data_cpus) // networks)
-    threads = max(1, min(each, _real_cores() // networks)) if cpus <= _LOCAL_CPUS else each
+    each = 1 if device == "gpu" else max(1, min((cpus - data_cpus) // networks, _largest_node()))
+    threads = max(1, min(each, _real_cores(cpus) // networks))
     return Resources(
         device=device,
         num_networks=networks,
@@ -122,8 +122,16 @@ def _cluster() -> tuple[int, int]:
     return int(have.get("CPU", 0)), int(have.get("GPU", 0))
 
 
-def _real_cores() -> int:
-    return os.cpu_count() or 1
+def _largest_node() -> int:
+    import ray
+
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return int(max(node["Resources"].get("CPU", 0) for node in nodes if node["Alive"]))
+
+
+def _real_cores(cpus: int) -> int:
+    """Return the cores behind logical CPUs: only a small machine of our own declares more than it has."""
+    return min(cpus, os.cpu_count() or 1) if cpus <= _LOCAL_CPUS else cpus
 
 
 def our_error(error: BaseException) -> UnetRayError | None:

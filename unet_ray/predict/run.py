@@ -122,7 +122,10 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
         "predict.shard_rows": config.predict.shard_rows,
         "scaling.precision": precision,
     }
-    facts = asdict(card.class_map) | {"mask_encoding": config.predict.mask_encoding}
+    facts = asdict(card.class_map) | {
+        "model": {"width": card.width, "depth": card.depth},
+        "mask_encoding": config.predict.mask_encoding,
+    }
     return create_plan(
         config.predictions_uri,
         rows,

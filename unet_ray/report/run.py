@@ -196,13 +196,14 @@ def _history(config: Config) -> tuple[dict[str, Any], ...]:
 def _facts(config: Config, table: Table) -> tuple[tuple[str, str], ...]:
     success = table.success
     settings = table.plan.settings
+    model = table.plan.facts["model"]
     source = settings.get("predict.images") or f"split {settings.get('predict.split')}"
     return (
         ("run", config.run.name),
         ("frames", f"{success.num_rows} ({source})"),
         ("segmented", str(success.num_ok)),
         ("quarantined", ", ".join(f"{code} {count}" for code, count in success.errors.items()) or "0"),
-        ("model", f"U-Net, width {config.model.width}, depth {config.model.depth}"),
+        ("model", f"U-Net, width {model['width']}, depth {model['depth']}"),
         ("weights", f"sha256 {settings['predict.checkpoint']}"),
         ("precision", str(settings["scaling.precision"])),
         ("predictions", table.uri),

@@ -208,16 +208,23 @@ def _difference(found: Plan, wanted: Mapping[str, Any]) -> str:
     if found.kind != wanted["kind"]:
         return f"{found.uri}: holds a table of {found.kind}, not {wanted['kind']}; {fix}"
     for group in ("settings", "facts"):
-        for key in sorted({*have[group], *wanted[group]}):
-            old, new = have[group].get(key), wanted[group].get(key)
-            if old != new:
-                return f"{key}: {found.uri} was begun with {_short(old)}, this job has {_short(new)}; {fix}"
+        if named := name_difference(found.uri, have[group], wanted[group], fix):
+            return named
     if found.num_rows != wanted["num_rows"]:
         return f"{found.uri}: was begun with {found.num_rows} rows, the input now has {wanted['num_rows']}; {fix}"
-    for key in ("shard_rows", "unit_rows"):
-        if have[key] != wanted[key]:
-            return f"{key}: {found.uri} was begun with {have[key]}, this job has {wanted[key]}; {fix}"
+    cuts = ("shard_rows", "unit_rows")
+    if named := name_difference(found.uri, {k: have[k] for k in cuts}, {k: wanted[k] for k in cuts}, fix):
+        return named
     return f"{found.uri}: the input has {found.num_rows} rows as before, but some of them changed since; {fix}"
+
+
+def name_difference(uri: str, begun: Mapping[str, Any], wanted: Mapping[str, Any], fix: str) -> str | None:
+    """Return one line that names the first key in which two sets of JSON values differ, or None when they are equal."""
+    for key in sorted({*begun, *wanted}):
+        old, new = begun.get(key), wanted.get(key)
+        if old != new:
+            return f"{key}: {uri} was begun with {_short(old)}, this job has {_short(new)}; {fix}"
+    return None
 
 
 def _short(value: Any) -> str:

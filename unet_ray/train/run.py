@@ -25,6 +25,7 @@ from unet_ray.errors import ConfigError, ExistsError, PlanMismatchError
 from unet_ray.images.decode import Limits
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.progress import format_duration
+from unet_ray.table.plan import name_difference
 from unet_ray.train.feed import Source
 from unet_ray.train.loop import Job, summarise, train_worker
 from unet_ray.train.schedule import Schedule
@@ -224,6 +225,7 @@ def _claim(config: Config, prepared: Prepared) -> None:
         "train.batch_size": config.train.batch_size,
         "train.eval_every": config.train.eval_every,
         "scaling.num_workers": config.scaling.num_workers,
+        "scaling.precision": config.scaling.precision,
         "data.dataset": prepared.table.plan.run_id,
     }
     uri = f"{config.train_uri}/_RUN.json"
@@ -231,13 +233,10 @@ def _claim(config: Config, prepared: Prepared) -> None:
     try:
         storage.create(uri, document)
     except ExistsError:
+        fix = "give another run.name, or the settings it was begun with"
         begun = json.loads(storage.read_bytes(uri))
-        wanted = json.loads(document)
-        key = next(key for key in sorted({*begun, *wanted}) if begun.get(key) != wanted.get(key))
-        raise PlanMismatchError(
-            f"{key}: {config.train_uri} was begun with {json.dumps(begun.get(key))}, this job has "
-            f"{json.dumps(wanted.get(key))}; give another run.name, or the settings it was begun with"
-        ) from None
+        if difference := name_difference(config.train_uri, begun, json.loads(document), fix):
+            raise PlanMismatchError(difference) from None
 
 
 def _finished_progress(train_uri: str) -> dict[str, Any] | None:

@@ -10,11 +10,13 @@
     │   ├── NotFoundError        permanent: the object or bucket is not there
     │   ├── AccessError          permanent: refused or expired credentials
     │   ├── ExistsError          permanent: another object is where one was to be created
+    │   ├── ChangedError         permanent: an object is not the one that was planned
     │   └── TransientError       may pass: throttling, resets, timeouts
     ├── TableError               an output table is damaged or incomplete
     │   ├── PlanMismatchError    the output belongs to another plan, model or setting
     │   └── QuarantineLimitError more rows were quarantined than the job allows
     ├── CheckpointError          no checkpoint, a damaged one, or one of another model
+    ├── DivergedError            training met too many losses in a row that are not finite
     └── ImageError               one image or mask is unusable: becomes a quarantined row, never a failed job
 
 A message says which rule was broken, what was found, where, and what to do about it.
@@ -53,6 +55,10 @@ class ExistsError(StorageError):
     """An object that must be new is already there with other content; it was left as it is."""
 
 
+class ChangedError(StorageError):
+    """An object is there, but with another content than the one that was asked for."""
+
+
 class TransientError(StorageError):
     """The store did not answer as it should, after the client's own retries; a later try may succeed."""
 
@@ -71,6 +77,10 @@ class QuarantineLimitError(TableError):
 
 class CheckpointError(UnetRayError):
     """There is no checkpoint, it is damaged, or it belongs to another model."""
+
+
+class DivergedError(UnetRayError):
+    """Training met too many losses in a row that are not finite; the last sound checkpoint is kept."""
 
 
 class ImageError(UnetRayError):

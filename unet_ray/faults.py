@@ -5,16 +5,23 @@ Here, and only here, they are read.
 """
 
 import errno
+import logging
 import os
+import random
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from unet_ray.errors import AccessError, NotFoundError, StorageError, TransientError
+from unet_ray.errors import AccessError, ChangedError, NotFoundError, StorageError, TransientError
 from unet_ray.s3 import endpoint
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 _Fault = tuple[type[StorageError], str]
 
 _CLIENTS = {"obstore", "botocore", "aiobotocore", "aiohttp"}
@@ -27,6 +34,7 @@ _EXPIRED = {"expiredtoken", "invalidtoken", "tokenrefreshrequired"}
 _REFUSED = {"accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "requesttimetooskewed"}
 _MISSING = {"nosuchkey", "resourcenotfound"}
 _BUSY = {"slowdown", "serviceunavailable", "internalerror", "internalfailure", "requesttimeout", "throttling"}
+_CHANGED = {"preconditionfailed"}
 _ELSEWHERE = {"permanentredirect", "authorizationheadermalformed"}
 
 
@@ -40,6 +48,7 @@ def translated(operation: str, uri: str) -> Iterator[None]:
 
     Raises:
         NotFoundError: no such object, folder or bucket.
+        ChangedError: the object is not the one that was asked for by its etag.
         AccessError: credentials that are refused, expired or not to be found; a file that may not be touched.
         TransientError: the store is busy, failing or unreachable, and retries for up to 40 s did not help.
         StorageError: any other fault of the store or the disk.
@@ -54,6 +63,31 @@ def translated(operation: str, uri: str) -> Iterator[None]:
         raise kind(f"could not {operation} {uri}: {cause}") from None
 
 
+OUTAGE_S = 600.0
+"""How long `outlast` waits for a store that does not answer."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 20.0
+
+
+def outlast(work: Callable[[], T], *, seconds: float = OUTAGE_S) -> T:
+    """Return ``work()``, called again after each TransientError until ``seconds`` have passed.
+
+    For work that is safe to repeat, in a job whose store has answered before: first contact is not outlasted, so that
+    a wrong endpoint is named at once. Pauses grow to 20 s, with full jitter ("Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015). Runs anywhere.
+    """
+    give_up, pause = time.monotonic() + seconds, _FIRST_PAUSE_S
+    while True:
+        try:
+            return work()
+        except TransientError as error:
+            if time.monotonic() > give_up:
+                raise
+            logger.warning("%s; trying again", error)
+        time.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
 def _remote_fault(error: Exception) -> _Fault:
     kind = type(error).__name__
     said = f"{kind}: {error} {error.__cause__ or ''}"
@@ -66,6 +100,8 @@ def _remote_fault(error: Exception) -> _Fault:
         return AccessError, f"the session token has expired or is wrong{answer}; renew AWS_SESSION_TOKEN"
     if code == "nosuchbucket":
         return NotFoundError, f"there is no such bucket{answer}; check its name and AWS_ENDPOINT_URL"
+    if code in _CHANGED or status == "412" or kind == "PreconditionError":
+        return ChangedError, f"the object changed since it was listed{answer}"
     if code in _MISSING or status == "404" or isinstance(error, FileNotFoundError):
         return NotFoundError, f"there is no such object{answer}"
     if code in _REFUSED or status in {"401", "403"} or isinstance(error, PermissionError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unet_ray import s3
-from unet_ray.errors import ExistsError, NotFoundError, StorageError, TransientError
+from unet_ray.errors import ChangedError, ExistsError, NotFoundError, StorageError, TransientError
 from unet_ray.faults import translated
 
 if TYPE_CHECKING:
@@ -145,8 +145,11 @@ def _list_local(root: str) -> Iterator[ObjectInfo]:
                     pending.append(f"{key}/")
                 elif not key.endswith(_TEMPORARY) and (entry.is_file() or entry.is_symlink()):
                     stat = entry.stat(follow_symlinks=entry.is_file())
-                    etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
-                    yield ObjectInfo(key=key, uri=join(root, key), size_bytes=stat.st_size, etag=etag)
+                    yield ObjectInfo(key=key, uri=join(root, key), size_bytes=stat.st_size, etag=_local_etag(stat))
+
+
+def _local_etag(stat: os.stat_result) -> str:
+    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
 
 
 # Objects
@@ -158,10 +161,18 @@ def exists(uri: str) -> bool:
         return _exists_s3(*_object(uri)) if is_remote(uri) else _path(uri).is_file()
 
 
-def read_bytes(uri: str) -> bytes:
-    """Return the whole content of an object, in one request."""
+def read_bytes(uri: str, *, etag: str | None = None) -> bytes:
+    """Return the whole content of an object, in one request.
+
+    Args:
+        uri: The object.
+        etag: The `ObjectInfo.etag` it must still have; None takes whatever is there.
+
+    Raises:
+        ChangedError: It has another etag.
+    """
     with translated("read", uri):
-        return _read_s3(*_object(uri)) if is_remote(uri) else _path(uri).read_bytes()
+        return _read_s3(*_object(uri), etag) if is_remote(uri) else _read_local(uri, etag)
 
 
 def create(uri: str, data: bytes) -> bool:
@@ -229,6 +240,13 @@ def arrow_filesystem(uri: str) -> "tuple[FileSystem, str]":
     return s3.arrow_client(), f"{bucket}/{key}".rstrip("/")
 
 
+def _read_local(uri: str, etag: str | None) -> bytes:
+    with _path(uri).open("rb") as file:
+        if etag is not None and _local_etag(os.fstat(file.fileno())) != etag:
+            raise ChangedError(f"could not read {uri}: the file changed since it was listed")
+        return file.read()
+
+
 def _create_local(path: Path, data: bytes) -> bool:
     with _temporary_file(path.parent, data) as temporary:
         try:
@@ -282,13 +300,15 @@ def _exists_s3(bucket: str, key: str) -> bool:
     return True
 
 
-def _read_s3(bucket: str, key: str) -> bytes:
+def _read_s3(bucket: str, key: str, etag: str | None) -> bytes:
     if _BEYOND_OBSTORE.search(key):
-        content: bytes = s3.s3fs_client().cat_file(f"{bucket}/{key}")
+        condition = {} if etag is None else {"IfMatch": f'"{etag}"'}
+        content: bytes = s3.s3fs_client().cat_file(f"{bucket}/{key}", **condition)
         return content
     import obstore
 
-    return obstore.get(s3.object_store(bucket), key).bytes().to_bytes()
+    options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
+    return obstore.get(s3.object_store(bucket), key, options=options).bytes().to_bytes()
 
 
 def _put_s3(uri: str, data: bytes, *, mode: Literal["create", "overwrite"]) -> bool:

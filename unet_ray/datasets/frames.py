@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unet_ray import storage
 from unet_ray.datasets.prepared import read_pair
-from unet_ray.errors import ImageError, NotFoundError
+from unet_ray.errors import ChangedError, ImageError, NotFoundError
 from unet_ray.images.decode import Limits, decode_image, decode_mask, decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
@@ -83,7 +83,8 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> Pai
     """Fetch, decode and check the files of a planned row.
 
     Raises:
-        ImageError: A file is gone (missing_image, missing_mask), unusable (see `images.decode`), or the mask does not
+        ImageError: A file is gone (missing_image, missing_mask), not the one that was planned (changed_image,
+            changed_mask), unusable (see `images.decode`), or the mask does not
             fit: class_id_out_of_range, mask_size_mismatch.
     """
     data = _fetch(row, "image", limits)
@@ -119,6 +120,8 @@ def _fetch(row: Mapping[str, Any], what: str, limits: Limits) -> bytes:
     if size is not None and size > limits.bytes:
         raise ImageError("too_large", f"{size} bytes, data.max_image_bytes is {limits.bytes}")
     try:
-        return storage.read_bytes(row[f"{what}_uri"])
+        return storage.read_bytes(row[f"{what}_uri"], etag=row.get(f"{what}_etag"))
     except NotFoundError as error:
         raise ImageError(f"missing_{what}", str(error)) from None
+    except ChangedError as error:
+        raise ImageError(f"changed_{what}", str(error)) from None

@@ -53,4 +53,16 @@ def test_a_frame_of_a_dataset_is_the_frame_of_its_files(dataset_uri: str, pairs_
 def test_a_mask_that_does_not_fit_is_refused_when_a_frame_is_read(pairs_folder: Path) -> None:
     small, large = planned_of(pairs_folder)[1], planned_of(pairs_folder)[0]
     with pytest.raises(ImageError, match="mask_size_mismatch: image 16 x 24, mask 16 x 28 px"):
-        read_frame(small | {"mask_uri": large["mask_uri"], "mask_bytes": None}, CLASSES, LIMITS)
+        read_frame(small | {name: large[name] for name in ("mask_uri", "mask_etag")}, CLASSES, LIMITS)
+
+
+def test_a_file_that_changed_after_it_was_planned_is_refused_by_name(pairs_folder: Path) -> None:
+    row = planned_of(pairs_folder)[0]
+    for what in ("image", "mask"):
+        path = Path(row[f"{what}_uri"])
+        content = path.read_bytes()
+        path.write_bytes(content + b"more")
+        with pytest.raises(ImageError, match=f"changed_{what}: .*{path.name}: the file changed since it was listed"):
+            read_frame(row, CLASSES, LIMITS)
+        path.write_bytes(content)
+        row = planned_of(pairs_folder)[0]

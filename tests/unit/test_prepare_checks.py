@@ -154,7 +154,7 @@ def test_a_file_that_was_listed_too_large_is_not_even_read(tmp_path: Path, what:
 
 
 def test_what_the_user_can_repair_stops_the_job_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(uri: str) -> bytes:
+    def refuse(uri: str, *, etag: str | None = None) -> bytes:
         raise AccessError(f"could not read {uri}: the store refused access")
 
     monkeypatch.setattr(storage, "read_bytes", refuse)

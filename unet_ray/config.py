@@ -84,6 +84,8 @@ class DataSection:
     """Files with more bytes are quarantined before they are read."""
     max_quarantined_fraction: float = 0.2
     """The job stops, publishing nothing, when more than this share of its rows is unusable."""
+    max_quarantined_in_a_row: int = 100
+    """The job stops, publishing nothing, when this many rows come in one after another and none is usable."""
 
     def __post_init__(self) -> None:
         if self.resize is not None:
@@ -97,6 +99,8 @@ class DataSection:
         _require(self.max_image_bytes >= 1, "data.max_image_bytes", ">= 1", self.max_image_bytes)
         fraction = self.max_quarantined_fraction
         _require(0 <= fraction <= 1, "data.max_quarantined_fraction", "in [0, 1]", fraction)
+        in_a_row = self.max_quarantined_in_a_row
+        _require(in_a_row >= 1, "data.max_quarantined_in_a_row", ">= 1", in_a_row)
 
 
 @_section

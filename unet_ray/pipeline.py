@@ -6,7 +6,6 @@ unit is computed in one call whatever the cluster looks like. Runs on the driver
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,9 +14,10 @@ import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
+from unet_ray.faults import outlast
 from unet_ray.runtime import KEEP_HEAP, Resources
 from unet_ray.table.parts import Part, rows_from_bytes, rows_to_bytes, write_part
-from unet_ray.table.plan import Plan, Unit
+from unet_ray.table.plan import Plan, Unit, Units
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]
@@ -35,7 +35,7 @@ class Infer(Protocol):
         """Return the finished rows of the unit."""
 
 
-def transform(plan: Plan, units: Sequence[Unit], load: Load, *, row_group_rows: int) -> Iterator[Part]:
+def transform(plan: Plan, units: Units, load: Load, *, row_group_rows: int) -> Iterator[Part]:
     """Compute units in tasks, a part for each; yield the messages as they come."""
     _configure()
     stage = functools.partial(_transform, plan=plan, load=load, row_group_rows=row_group_rows)
@@ -44,7 +44,7 @@ def transform(plan: Plan, units: Sequence[Unit], load: Load, *, row_group_rows: 
 
 def infer(
     plan: Plan,
-    units: Sequence[Unit],
+    units: Units,
     load: Load,
     network: type[Infer],
     network_kwargs: Mapping[str, Any],
@@ -83,20 +83,24 @@ def in_tasks(items: Sequence[T], items_per_task: int, stage: Callable[[T], pa.Ta
     it is handed, and none for a range.
     """
     num_tasks = min(_MOST_TASKS, -(-len(items) // items_per_task))
-    bounds = [len(items) * task // num_tasks for task in range(num_tasks + 1)]
-    tasks = ray.put([list(items[start:end]) for start, end in pairwise(bounds)])
     numbers = ray.data.range(num_tasks, override_num_blocks=num_tasks)
-    run = functools.partial(_run_tasks, tasks=tasks, stage=stage)
+    run = functools.partial(_run_tasks, items=ray.put(items), num_tasks=num_tasks, stage=stage)
     return numbers.map_batches(run, batch_size=None, batch_format="numpy")
 
 
 def _run_tasks(
-    batch: Mapping[str, NDArray[np.int64]], *, tasks: "ray.ObjectRef[list[list[T]]]", stage: Callable[[T], pa.Table]
+    batch: Mapping[str, NDArray[np.int64]],
+    *,
+    items: "ray.ObjectRef[Sequence[T]]",
+    num_tasks: int,
+    stage: Callable[[T], pa.Table],
 ) -> Iterator[pa.Table]:
-    lists = ray.get(tasks)
-    for number in batch["id"].tolist():
-        for item in lists[number]:
-            yield stage(item)
+    """Run the stage on the items of some tasks; a store that stops answering is outlasted, item by item."""
+    sequence = ray.get(items)
+    for task in batch["id"].tolist():
+        first, end = (len(sequence) * bound // num_tasks for bound in (task, task + 1))
+        for item in sequence[first:end]:
+            yield outlast(functools.partial(stage, item))
 
 
 def _configure() -> None:
@@ -121,7 +125,7 @@ def _load(unit: Unit, *, plan: Plan, load: Load) -> pa.Table:
 
 class _Actor:
     def __init__(self, network: Callable[..., Infer], kwargs: Mapping[str, Any]) -> None:
-        self._infer = network(**kwargs)
+        self._infer = outlast(functools.partial(network, **kwargs))
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for unit, rows in _unpack(batch):
@@ -132,10 +136,10 @@ def _write(batch: pa.Table, *, plan: Plan) -> pa.Table:
     by_shard: dict[int, list[tuple[Unit, pa.Table]]] = {}
     for unit, rows in sorted(_unpack(batch), key=lambda item: item[0]):
         by_shard.setdefault(unit.shard, []).append((unit, rows))
-    parts = [
-        write_part(plan, [unit for unit, _ in members], pa.concat_tables(rows for _, rows in members))
-        for members in by_shard.values()
-    ]
+    parts = []
+    for members in by_shard.values():
+        units, rows = [unit for unit, _ in members], pa.concat_tables(rows for _, rows in members)
+        parts.append(outlast(functools.partial(write_part, plan, units, rows)))
     return pa.table({"part": [part.to_json() for part in parts]})
 
 

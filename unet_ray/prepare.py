@@ -18,7 +18,6 @@ from unet_ray.config import Config, SyntheticSection
 from unet_ray.config_file import dump_config
 from unet_ray.datasets import layouts, synthetic
 from unet_ray.datasets.frames import fetch_pair
-from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
 from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.decode import Limits
@@ -28,9 +27,9 @@ from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import count_classes
 from unet_ray.progress import Meter
 from unet_ray.schema import DATASET, DATASET_SUMMED, IDENTITY, OK, QUARANTINED
-from unet_ray.table.commit import fill
+from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part
-from unet_ray.table.plan import Plan, Unit, create_plan
+from unet_ray.table.plan import Plan, Terms, Units, begun_plan, create_plan
 from unet_ray.table.read import open_table
 
 logger = logging.getLogger(__name__)
@@ -68,12 +67,43 @@ def run(config: Config) -> PrepareResult:
     if config.data.layout == "synthetic":
         draw_frames(config)
     classes = layouts.class_map_of(config)
-    listing = layouts.list_inputs(config)
     uri = config.dataset_uri
-    logger.info("%d images found under %s", len(listing.rows), config.data.root or config.data.pairs or "synthetic")
-    plan = create_plan(
-        uri,
-        listing.rows,
+    plan = _plan(config, classes)
+    logger.info("%d images found under %s", plan.num_rows, config.data.root or config.data.pairs or "synthetic")
+    check = functools.partial(
+        check_pairs,
+        classes=classes,
+        limits=Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes),
+        resize=config.data.resize,
+    )
+    success, already = fill(
+        plan,
+        functools.partial(_produce, plan, check),
+        limits=QuarantineLimits(
+            fraction=config.data.max_quarantined_fraction, in_a_row=config.data.max_quarantined_in_a_row
+        ),
+        on_progress=Meter("prepare", "pairs"),
+    )
+    stats = compute_stats(uri)
+    storage.write(f"{uri}/stats.json", json.dumps(stats, indent=1).encode())
+    storage.write(f"{uri}/config.yaml", dump_config(config).encode())
+    return PrepareResult(
+        dataset=uri,
+        already_complete=already,
+        images=success.num_rows,
+        ok=success.num_ok,
+        quarantined=success.num_quarantined,
+        errors=dict(success.errors),
+        splits={split: facts["ok"] for split, facts in stats["splits"].items()},
+        skipped_objects=plan.notes["skipped_objects"],
+        unpaired_masks=plan.notes["unpaired_masks"],
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _plan(config: Config, classes: ClassMap) -> Plan:
+    """Return the plan of the dataset that was begun here, or list the input and make one."""
+    terms = Terms(
         kind="dataset",
         settings={
             "data.resize": config.data.resize,
@@ -86,33 +116,11 @@ def run(config: Config) -> PrepareResult:
         shard_rows=config.data.shard_rows,
         unit_rows=min(_UNIT_ROWS, config.data.shard_rows),
     )
-    check = functools.partial(
-        check_pairs,
-        classes=classes,
-        limits=Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes),
-        resize=config.data.resize,
-    )
-    success, already = fill(
-        plan,
-        functools.partial(_produce, plan, check),
-        max_quarantined_fraction=config.data.max_quarantined_fraction,
-        on_progress=Meter("prepare", "pairs"),
-    )
-    stats = compute_stats(uri, listing)
-    storage.write(f"{uri}/stats.json", json.dumps(stats, indent=1).encode())
-    storage.write(f"{uri}/config.yaml", dump_config(config).encode())
-    return PrepareResult(
-        dataset=uri,
-        already_complete=already,
-        images=success.num_rows,
-        ok=success.num_ok,
-        quarantined=success.num_quarantined,
-        errors=dict(success.errors),
-        splits={split: facts["ok"] for split, facts in stats["splits"].items()},
-        skipped_objects=len(listing.skipped_objects),
-        unpaired_masks=len(listing.unpaired_masks),
-        seconds=round(time.monotonic() - started, 1),
-    )
+    begun = begun_plan(config.dataset_uri, terms)
+    if begun is not None:
+        return begun
+    listing = layouts.list_inputs(config)
+    return create_plan(config.dataset_uri, listing.rows, terms, notes=listing.summary())
 
 
 def check_pairs(
@@ -125,7 +133,7 @@ def check_pairs(
     return pa.Table.from_pylist([_check_pair(row, classes, limits, resize) for row in rows], schema=DATASET)
 
 
-def compute_stats(uri: str, listing: Listing | None = None) -> dict[str, Any]:
+def compute_stats(uri: str) -> dict[str, Any]:
     """Return the statistics of a published dataset, computed from the integers of its rows.
 
     Per split: rows, ok, quarantined by code, pixels of each class and of the images it occurs in, sizes. For the
@@ -161,7 +169,7 @@ def compute_stats(uri: str, listing: Listing | None = None) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         "splits": splits,
-        "input": listing.summary() if listing else None,
+        "input": table.plan.notes,
     }
 
 
@@ -199,7 +207,7 @@ def _frame_key(sequence: int, frame: int) -> str:
     return f"seq_{sequence:03d}/frame_{frame:05d}"
 
 
-def _produce(plan: Plan, check: pipeline.Load, units: Sequence[Unit]) -> Iterator[Part]:
+def _produce(plan: Plan, check: pipeline.Load, units: Units) -> Iterator[Part]:
     return pipeline.transform(plan, units, check, row_group_rows=ROW_GROUP_ROWS)
 
 

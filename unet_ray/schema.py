@@ -6,7 +6,7 @@ Plain Arrow types only, so that DuckDB, Spark and Delta readers open the files. 
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 IGNORE_INDEX = 255
 """Mask value on disk and in the loss that means "no label"."""

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from unet_ray import storage
 from unet_ray.schema import OK, PREDICTION, PREDICTION_SUMMED, QUARANTINED
-from unet_ray.table.commit import fill
+from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part, write_part
-from unet_ray.table.plan import Plan, Unit, create_plan
+from unet_ray.table.plan import Plan, Terms, Unit, create_plan
 from unet_ray.table.publish import Success
 
 NUM_CLASSES = 3
@@ -41,7 +41,7 @@ def planned_rows(count: int = NUM_ROWS) -> list[dict[str, Any]]:
     ]
 
 
-def begin(uri: str, rows: Iterable[Mapping[str, Any]] | None = None, **changes: Any) -> Plan:
+def terms(**changes: Any) -> Terms:
     wanted: dict[str, Any] = {
         "kind": "predictions",
         "settings": {"predict.batch_size": UNIT_ROWS, "predict.checkpoint": "0123"},
@@ -50,7 +50,11 @@ def begin(uri: str, rows: Iterable[Mapping[str, Any]] | None = None, **changes: 
         "shard_rows": SHARD_ROWS,
         "unit_rows": UNIT_ROWS,
     }
-    return create_plan(uri, planned_rows() if rows is None else rows, **wanted | changes)
+    return Terms(**wanted | changes)
+
+
+def begin(uri: str, rows: Iterable[Mapping[str, Any]] | None = None, **changes: Any) -> Plan:
+    return create_plan(uri, planned_rows() if rows is None else rows, terms(**changes), notes={})
 
 
 def predict(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def produce(plan: Plan, units: Sequence[Unit]) -> Iterator[Part]:
 
 
 def finish(plan: Plan) -> tuple[Success, bool]:
-    return fill(plan, lambda units: produce(plan, units), max_quarantined_fraction=0.5)
+    return fill(plan, lambda units: produce(plan, units), limits=QuarantineLimits(fraction=0.5))
 
 
 def expected_rows() -> pa.Table:

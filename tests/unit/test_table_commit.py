@@ -23,12 +23,15 @@ from tests.unit.inline_table import (
 from unet_ray import storage
 from unet_ray.errors import QuarantineLimitError, TableError
 from unet_ray.schema import PREDICTION
-from unet_ray.table.commit import Committer, Progress, Seal, fill, read_seals
+from unet_ray.table.commit import Committer, Progress, QuarantineLimits, fill
 from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Unit
 from unet_ray.table.publish import Success, publish, read_success
 from unet_ray.table.read import open_table
+from unet_ray.table.seals import Seal, read_ledger, seal_shard
 from unet_ray.table.verify import verify
+
+LIMITS = QuarantineLimits(fraction=0.5)
 
 
 class Crash(Exception):
@@ -86,7 +89,7 @@ def test_a_run_that_crashed_after_any_message_is_finished_by_the_next(
     plan: Plan, undisturbed: Success, messages: int, lose_one: bool
 ) -> None:
     with pytest.raises(Crash):
-        fill(plan, lambda units: crash_after(plan, units, messages, lose_one), max_quarantined_fraction=0.5)
+        fill(plan, lambda units: crash_after(plan, units, messages, lose_one), limits=LIMITS)
     assert read_success(plan.uri) is None
     again: list[Unit] = []
 
@@ -94,7 +97,7 @@ def test_a_run_that_crashed_after_any_message_is_finished_by_the_next(
         again.extend(units)
         return produce(plan, units)
 
-    success, already = fill(plan, resume, max_quarantined_fraction=0.5)
+    success, already = fill(plan, resume, limits=LIMITS)
     assert not already
     sealed = sum(messages >= needed for needed in (2, 4, 5))  # units of shards 0, 0..1, 0..2
     assert [unit.shard for unit in again] == [shard for shard in (0, 0, 1, 1, 2) if shard >= sealed]
@@ -132,8 +135,8 @@ def test_a_driver_that_died_at_any_of_its_writes_is_followed_by_one_that_finishe
 def test_crash_upon_crash_still_ends_with_every_row_once(plan: Plan, undisturbed: Success) -> None:
     for _ in range(3):
         with pytest.raises(Crash):
-            fill(plan, lambda units: crash_after(plan, units, 2), max_quarantined_fraction=0.5)
-    assert len(read_seals(plan)) == 3
+            fill(plan, lambda units: crash_after(plan, units, 2), limits=LIMITS)
+    assert len(read_ledger(plan).shards) == 3
     finish(plan)
     assert_whole(plan, undisturbed)
 
@@ -145,13 +148,13 @@ def test_resubmission_after_success_does_no_work_and_writes_nothing(plan: Plan) 
     def work(units: Sequence[Unit]) -> Iterator[Part]:
         raise AssertionError(units)
 
-    assert fill(begin(plan.uri), work, max_quarantined_fraction=0.0) == (first, True)
+    assert fill(begin(plan.uri), work, limits=QuarantineLimits(fraction=0.0)) == (first, True)
     assert {item.key: item.etag for item in storage.list_objects(plan.uri)} == before
 
 
 def test_work_that_ends_early_is_reported_and_taken_up_again(plan: Plan, undisturbed: Success) -> None:
     with pytest.raises(TableError, match=rf"{plan.uri}: the job ended with 3 units missing; run the same command"):
-        fill(plan, lambda units: produce(plan, units[:3]), max_quarantined_fraction=0.5)
+        fill(plan, lambda units: produce(plan, units[:3]), limits=LIMITS)
     assert read_success(plan.uri) is None
     finish(plan)
     assert_whole(plan, undisturbed)
@@ -162,7 +165,7 @@ def test_a_message_that_comes_twice_counts_once(plan: Plan, undisturbed: Success
         parts = list(produce(plan, units))
         return iter([part for part in parts for _ in range(2)] + parts)
 
-    success, _ = fill(plan, twice, max_quarantined_fraction=0.25)
+    success, _ = fill(plan, twice, limits=QuarantineLimits(fraction=0.25))
     assert success.num_parts == NUM_UNITS
     assert_whole(plan, undisturbed)
 
@@ -171,23 +174,24 @@ def test_a_second_attempt_at_a_unit_becomes_an_orphan(plan: Plan, undisturbed: S
     def again(units: Sequence[Unit]) -> Iterator[Part]:
         return (write_unit(plan, unit) for unit in units for _ in range(2))
 
-    fill(plan, again, max_quarantined_fraction=0.25)
+    fill(plan, again, limits=QuarantineLimits(fraction=0.25))
     assert len(verify(plan.uri).orphans) == NUM_UNITS
     assert_whole(plan, undisturbed)
 
 
 def test_a_part_that_overlaps_another_only_in_part_is_left_out(plan: Plan) -> None:
-    committer = Committer(plan, 0.5)
+    committer = Committer(plan, LIMITS)
     one = write_unit(plan, Unit(0, 1))
     committer.accept(one)
     committer.accept(replace(one, units=(0, 1), path="data/000000/both.parquet"))
-    assert 0 not in committer.seals
-    committer.accept(write_unit(plan, Unit(0, 0)))
-    assert [part.units for part in committer.seals[0].parts] == [(0,), (1,)]
+    assert 0 not in committer.ledger.shards
+    other = write_unit(plan, Unit(0, 0))
+    committer.accept(other)
+    assert [part.path for part in committer.ledger.shards[0]] == [other.path, one.path]
 
 
 def test_messages_may_come_in_any_order(plan: Plan, undisturbed: Success) -> None:
-    fill(plan, lambda units: produce(plan, units[::-1]), max_quarantined_fraction=0.5)
+    fill(plan, lambda units: produce(plan, units[::-1]), limits=LIMITS)
     assert_whole(plan, undisturbed)
 
 
@@ -201,21 +205,19 @@ def test_a_second_driver_that_overtakes_changes_nothing(plan: Plan, undisturbed:
         other.append(finish(begin(plan.uri)))
         yield from parts[messages:]
 
-    success, _ = fill(plan, overtaken, max_quarantined_fraction=0.5)
+    success, _ = fill(plan, overtaken, limits=LIMITS)
     assert other == [(success, False)]
     assert_whole(plan, undisturbed)
 
 
 def test_two_drivers_that_take_turns_agree_on_every_seal(plan: Plan, undisturbed: Success) -> None:
-    first, second = Committer(plan, 0.5), Committer(plan, 0.5)
+    first, second = Committer(plan, LIMITS), Committer(plan, LIMITS)
     forward, backward = produce(plan, first.pending()), produce(plan, second.pending()[::-1])
     for ours, theirs in zip(forward, backward, strict=True):
         first.accept(ours)
         second.accept(theirs)
-    assert first.seals == second.seals == read_seals(plan)
-    assert len({seal.attempt for seal in first.seals.values()}) == 3
-    shards = [[committer.seals[shard].parts for shard in range(3)] for committer in (first, second)]
-    assert publish(plan, shards[0]) == publish(plan, shards[1])
+    assert first.ledger == second.ledger == read_ledger(plan)
+    assert publish(plan, first.ledger) == publish(plan, second.ledger)
     assert len(verify(plan.uri).orphans) == NUM_UNITS
     assert_whole(plan, undisturbed)
 
@@ -233,22 +235,22 @@ def test_more_bad_rows_than_allowed_end_the_job_unpublished(plan: Plan) -> None:
         match=r"data.max_quarantined_fraction: 2 of 9 rows cannot be used \(truncated 1, missing_image 1\), "
         r"more than the share of 0.2 that is allowed; nothing was published",
     ):
-        fill(plan, lambda units: produce(plan, units), max_quarantined_fraction=0.2)
+        fill(plan, lambda units: produce(plan, units), limits=QuarantineLimits(fraction=0.2))
     assert read_success(plan.uri) is None
 
 
 def test_a_raised_limit_lets_the_job_go_on(plan: Plan, undisturbed: Success) -> None:
     with pytest.raises(QuarantineLimitError):
-        fill(plan, lambda units: produce(plan, units), max_quarantined_fraction=0.0)
+        fill(plan, lambda units: produce(plan, units), limits=QuarantineLimits(fraction=0.0))
     finish(plan)
     assert_whole(plan, undisturbed)
 
 
 def test_a_lowered_limit_counts_the_rows_that_are_sealed_already(plan: Plan) -> None:
     with pytest.raises(Crash):
-        fill(plan, lambda units: crash_after(plan, units, NUM_UNITS), max_quarantined_fraction=0.5)
+        fill(plan, lambda units: crash_after(plan, units, NUM_UNITS), limits=LIMITS)
     with pytest.raises(QuarantineLimitError, match="2 of 9 rows cannot be used"):
-        fill(plan, lambda units: produce(plan, units), max_quarantined_fraction=0.2)
+        fill(plan, lambda units: produce(plan, units), limits=QuarantineLimits(fraction=0.2))
     assert read_success(plan.uri) is None
 
 
@@ -266,7 +268,7 @@ def test_the_limit_is_exact(tmp_path: Path, bad: int, allowed: bool) -> None:
         errors={"truncated": bad} if bad else {},
         totals={},
     )
-    committer = Committer(plan, 0.29)
+    committer = Committer(plan, QuarantineLimits(fraction=0.29))
     if allowed:
         committer.accept(part)
     else:
@@ -275,60 +277,100 @@ def test_the_limit_is_exact(tmp_path: Path, bad: int, allowed: bool) -> None:
 
 
 def test_a_shard_that_another_plan_sealed_is_refused(plan: Plan) -> None:
-    stranger = Seal(run_id="another", shard=1, attempt="a", parts=())
+    stranger = Seal(run_id="another", shard=1, attempt="a", parts=(), errors={}, totals={})
     storage.create(f"{plan.uri}/_seals/000001.json", stranger.to_json())
-    with pytest.raises(TableError, match=rf"{plan.uri}/_seals: shard 1 was sealed by another plan; choose another"):
+    with pytest.raises(TableError, match=rf"{plan.uri}/_seals/000001.json: this shard was sealed by another plan"):
         finish(plan)
     assert not any(key.startswith("data/") for key in keys(plan.uri))
 
 
 def test_a_seal_reads_back_as_it_was_written(plan: Plan) -> None:
-    parts = tuple(produce(plan, plan.units(0)))
-    seal = Seal(run_id=plan.run_id, shard=0, attempt="a", parts=parts)
-    assert Seal.from_json(seal.to_json()) == seal
-    assert (seal.num_rows, seal.num_ok) == (4, 3)
-    assert seal.totals["ignored_pixels"] == [2]
+    seal = seal_shard(plan, 0, list(produce(plan, plan.units([0]))))
+    assert Seal.from_json(seal.to_json(), "here") == seal
+    assert [(part.num_rows, part.num_ok) for part in seal.parts] == [(2, 2), (2, 1)]
+    assert (seal.errors, seal.totals["ignored_pixels"]) == ({"truncated": 1}, [2])
+
+
+def test_a_damaged_seal_stops_the_job_and_is_named(plan: Plan) -> None:
+    seal_shard(plan, 1, list(produce(plan, plan.units([1]))))
+    path = Path(f"{plan.uri}/_seals/000001.json")
+    path.write_bytes(path.read_bytes().replace(b'"num_ok": 2', b'"num_ok": 1'))
+    with pytest.raises(TableError, match=rf"{path}: the file changed after it was written \(sha256 differs\)"):
+        finish(plan)
 
 
 def test_progress_is_told_after_every_message(plan: Plan) -> None:
     with pytest.raises(Crash):
-        fill(plan, lambda units: crash_after(plan, units, 3), max_quarantined_fraction=0.5)
+        fill(plan, lambda units: crash_after(plan, units, 3), limits=LIMITS)
     told: list[Progress] = []
-    fill(plan, lambda units: produce(plan, units), max_quarantined_fraction=0.5, on_progress=told.append)
+    fill(plan, lambda units: produce(plan, units), limits=LIMITS, on_progress=told.append)
     assert told == [
         Progress(planned=9, done=done, quarantined=bad, resumed=4) for done, bad in [(4, 1), (6, 1), (8, 2), (9, 2)]
     ]
 
 
-Forge = Callable[[list[list[Part]]], None]
+Forge = Callable[[list[Part]], None]
 
 
-def drop_a_part(shards: list[list[Part]]) -> None:
-    shards[1].pop()
+def drop_a_part(parts: list[Part]) -> None:
+    parts.pop()
 
 
-def count_a_row_twice(shards: list[list[Part]]) -> None:
-    shards[2].append(shards[2][0])
+def count_a_row_twice(parts: list[Part]) -> None:
+    parts.append(parts[0])
 
 
-def lose_an_error(shards: list[list[Part]]) -> None:
-    shards[0] = [replace(part, errors={}) for part in shards[0]]
+def lose_an_error(parts: list[Part]) -> None:
+    parts[:] = [replace(part, errors={}) for part in parts]
 
 
 @pytest.mark.parametrize("forge", [drop_a_part, count_a_row_twice, lose_an_error])
 def test_rows_that_do_not_add_up_are_not_published(plan: Plan, forge: Forge) -> None:
-    shards = [list(produce(plan, plan.units(shard))) for shard in range(plan.num_shards)]
-    forge(shards)
+    for shard in range(plan.num_shards):
+        parts = list(produce(plan, plan.units([shard])))
+        if shard == 0:
+            forge(parts)
+        seal_shard(plan, shard, parts)
     with pytest.raises(TableError, match=rf"{plan.uri}: 9 rows planned, .*\d ok \+ \d quarantined"):
-        publish(plan, shards)
+        finish(plan)
     assert not {"_SUCCESS.json", "_MANIFEST.parquet"} & set(keys(plan.uri))
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"short")])
+def test_a_sealed_part_that_is_gone_or_cut_is_found_before_publishing(
+    plan: Plan, undisturbed: Success, spoil: Callable[[Path], None]
+) -> None:
+    seal = seal_shard(plan, 1, list(produce(plan, plan.units([1]))))
+    path = Path(f"{plan.uri}/{seal.parts[0].path}")
+    spoil(path)
+    with pytest.raises(TableError, match=rf"{path}: this part was sealed, but is gone .*delete _seals/000001.json"):
+        finish(plan)
+    storage.delete(f"{plan.uri}/_seals/000001.json")
+    finish(plan)
+    assert_whole(plan, undisturbed)
+
+
+def test_rows_that_are_all_bad_one_after_another_stop_the_job(tmp_path: Path) -> None:
+    plan = begin(f"{tmp_path}/t", shard_rows=9, unit_rows=1)
+    parts = [write_unit(plan, Unit(0, row_id)) for row_id in range(NUM_ROWS)]
+    bad = [replace(part, num_ok=0, errors={"missing_mask": 1}) for part in parts]
+    limits = QuarantineLimits(fraction=1.0, in_a_row=3)
+    committer = Committer(plan, limits)
+    for part in (bad[0], bad[1], parts[2], bad[4], bad[5]):
+        committer.accept(part)
+    with pytest.raises(
+        QuarantineLimitError,
+        match=r"data.max_quarantined_in_a_row: 3 rows that came one after another cannot be used \(missing_mask 3\), "
+        "3 stop the job; nothing was published",
+    ):
+        committer.accept(bad[7])
 
 
 def test_a_table_of_nothing_but_bad_rows_is_published_where_that_is_allowed(tmp_path: Path) -> None:
     plan = begin(f"{tmp_path}/t", shard_rows=9, unit_rows=1)
     parts = [write_unit(plan, Unit(0, row_id)) for row_id in range(NUM_ROWS)]
     bad = [replace(part, num_ok=0, errors={"truncated": 1}, totals={"confusion": []}) for part in parts]
-    success, _ = fill(plan, lambda units: bad, max_quarantined_fraction=1.0)
+    success, _ = fill(plan, lambda units: bad, limits=QuarantineLimits(fraction=1.0))
     assert (success.num_ok, success.num_quarantined, success.totals) == (0, NUM_ROWS, {"confusion": []})
 
 
@@ -350,7 +392,7 @@ def test_the_mark_is_the_last_thing_written(plan: Plan, monkeypatch: pytest.Monk
 
 
 def test_the_table_is_cut_into_parts_but_read_in_plan_order(plan: Plan) -> None:
-    fill(plan, lambda units: produce(plan, units[::-1]), max_quarantined_fraction=0.5)
+    fill(plan, lambda units: produce(plan, units[::-1]), limits=LIMITS)
     manifest = open_table(plan.uri).manifest
     assert manifest["shard"].to_pylist() == [0, 0, 1, 1, 2]
     assert sum(manifest["num_rows"].to_pylist()) == NUM_ROWS

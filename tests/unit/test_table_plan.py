@@ -1,5 +1,5 @@
-import io
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.inline_table import begin, keys, planned_rows
+from tests.unit.inline_table import begin, finish, keys, planned_rows, terms
 from unet_ray import storage
-from unet_ray.errors import PlanMismatchError, StorageError, TableError
+from unet_ray.documents import pack_document
+from unet_ray.errors import PlanMismatchError, TableError
 from unet_ray.schema import PLAN, SCHEMA_VERSION
-from unet_ray.table.plan import Plan, Unit, open_plan
+from unet_ray.table.plan import Plan, Unit, begun_plan, create_plan, open_plan
 
 
 def cut(num_rows: int, shard_rows: int, unit_rows: int) -> Plan:
@@ -23,6 +24,7 @@ def cut(num_rows: int, shard_rows: int, unit_rows: int) -> Plan:
         run_id="0",
         settings={},
         facts={},
+        notes={},
         summed=(),
         num_rows=num_rows,
         shard_rows=shard_rows,
@@ -32,13 +34,13 @@ def cut(num_rows: int, shard_rows: int, unit_rows: int) -> Plan:
     )
 
 
-@given(st.integers(0, 300), st.integers(1, 40), st.integers(1, 40))
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 40))
 def test_units_cut_every_planned_row_exactly_once(num_rows: int, shard_rows: int, unit_rows: int) -> None:
     plan = cut(num_rows, shard_rows, unit_rows)
     rows: list[int] = []
     for shard in range(plan.num_shards):
-        units = plan.units(shard)
-        assert [unit.index for unit in units] == list(range(len(units)))
+        units = plan.units([shard])
+        assert [unit.index for unit in units] == list(range(plan.num_units(shard))) == list(range(len(units)))
         assert sum(plan.unit_size(unit) for unit in units) == plan.shard_size(shard)
         for unit in units:
             first = shard * shard_rows + unit.index * unit_rows
@@ -49,15 +51,34 @@ def test_units_cut_every_planned_row_exactly_once(num_rows: int, shard_rows: int
 
 def test_a_unit_that_is_larger_than_its_shard_is_the_shard() -> None:
     plan = cut(10, 4, 100)
-    assert [plan.units(shard) for shard in range(3)] == [[Unit(0, 0)], [Unit(1, 0)], [Unit(2, 0)]]
+    assert list(plan.units(range(3))) == [Unit(0, 0), Unit(1, 0), Unit(2, 0)]
     assert [plan.unit_size(Unit(shard, 0)) for shard in range(3)] == [4, 4, 2]
+
+
+@given(st.sets(st.integers(0, 6)), st.integers(1, 9))
+def test_the_units_of_some_shards_are_a_sequence_of_theirs(shards: set[int], unit_rows: int) -> None:
+    plan = cut(50, 8, unit_rows)  # the seventh shard has two rows
+    units = plan.units(sorted(shards))
+    assert list(units) == [unit for shard in sorted(shards) for unit in plan.units([shard])]
+    assert [units[index] for index in range(-len(units), 0)] == list(units)
+    assert units[1:-1] == list(units)[1:-1]
+    assert units[::-2] == list(units)[::-2]
+    with pytest.raises(IndexError):
+        units[len(units)]
+
+
+def test_the_units_of_a_plan_of_a_hundred_million_rows_take_no_memory() -> None:
+    units = cut(10**8, 5000, 8).units(range(20_000))
+    assert len(units) == 12_500_000
+    assert units[12_499_999] == Unit(19_999, 624)
+    assert len(pickle.dumps(units)) < 200_000
 
 
 def test_units_read_the_rows_that_were_planned_in_order_across_plan_parts(tmp_path: Path) -> None:
     rows = planned_rows(21)
     plan = begin(f"{tmp_path}/t", rows, shard_rows=2, unit_rows=1)
     assert len(plan.parts) == 2  # 8 shards each: row 16 begins the second
-    read = [row for shard in range(plan.num_shards) for unit in plan.units(shard) for row in plan.read(unit)]
+    read = [row for unit in plan.units(range(plan.num_shards)) for row in plan.read(unit)]
     assert [row["row_id"] for row in read] == list(range(21))
     assert read == pa.concat_tables(plan.scan()).to_pylist()
     expected = [{name: row.get(name) for name in PLAN.names if name != "row_id"} for row in rows]
@@ -86,20 +107,49 @@ def test_plan_rows_that_another_parquet_writer_encoded_are_taken_up(tmp_path: Pa
     plan, other = begin(f"{tmp_path}/t"), f"{tmp_path}/other"
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(plan.scan()), sink, compression="none")
-    storage.create(f"{other}/{plan.parts[0]}", sink.getvalue().to_pybytes())
+    storage.create(f"{other}/{plan.parts[0].path}", sink.getvalue().to_pybytes())
     assert begin(other).run_id == plan.run_id
     assert begin(other).read(Unit(0, 1)) == plan.read(Unit(0, 1))
 
 
 def test_a_changed_byte_in_the_planned_rows_is_noticed(tmp_path: Path) -> None:
     plan = begin(f"{tmp_path}/t")
-    path = Path(f"{plan.uri}/{plan.parts[0]}")
+    path = Path(f"{plan.uri}/{plan.parts[0].path}")
     data = bytearray(path.read_bytes())
-    column = pq.read_metadata(io.BytesIO(data)).row_group(0).column(PLAN.get_field_index("image_uri"))
-    data[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 1
+    data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(StorageError, match=f"could not read {path}: .*checksum"):
+    with pytest.raises(TableError, match=f"{path}: the planned rows changed after they were written"):
         plan.read(Unit(0, 0))
+
+
+def test_an_unfinished_job_is_taken_up_without_listing_its_input_again(tmp_path: Path) -> None:
+    uri = f"{tmp_path}/t"
+    assert begun_plan(uri, terms()) is None
+    plan = begin(uri)
+    assert begun_plan(uri, terms()) == plan
+    finish(plan)
+    assert begun_plan(uri, terms()) is None  # whether files came since is for the listing to say
+
+
+def test_other_terms_are_refused_before_anything_is_listed(tmp_path: Path) -> None:
+    plan = begin(f"{tmp_path}/t")
+    for _ in range(2):
+        with pytest.raises(PlanMismatchError, match=r'predict.checkpoint: .* was begun with "0123", this job has "45"'):
+            begun_plan(plan.uri, terms(settings={"predict.batch_size": 2, "predict.checkpoint": "45"}))
+        finish(plan)
+
+
+def test_notes_are_kept_and_do_not_tell_plans_apart(tmp_path: Path) -> None:
+    plan = create_plan(f"{tmp_path}/t", planned_rows(), terms(), notes={"skipped_objects": 3})
+    again = create_plan(f"{tmp_path}/t", planned_rows(), terms(), notes={"skipped_objects": 4})
+    assert again.notes == plan.notes == {"skipped_objects": 3}
+    assert again.run_id == plan.run_id
+
+
+def test_a_plan_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="nothing to plan: the input has 0 rows"):
+        begin(f"{tmp_path}/t", [])
+    assert not (tmp_path / "t").exists()
 
 
 def change_a_row() -> list[dict[str, Any]]:
@@ -157,7 +207,12 @@ def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "not valid JSON"), (b"[]", "not a plan of unet-ray"), (b"{}", "not a plan of unet-ray")],
+    [
+        (b"{", "not valid JSON"),
+        (b"[]", "not a file of this unet-ray"),
+        (b"{}", "not a file of this unet-ray"),
+        (pack_document({"format": "another"}), "not a plan of unet-ray"),
+    ],
 )
 def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     storage.create(f"{tmp_path}/_PLAN.json", content)
@@ -170,11 +225,12 @@ def test_a_plan_of_another_schema_version_is_refused(tmp_path: Path) -> None:
     uri = f"{tmp_path}/t"
     begin(uri)
     document = json.loads(storage.read_bytes(f"{uri}/_PLAN.json"))
-    storage.write(f"{uri}/_PLAN.json", json.dumps(document | {"schema_version": SCHEMA_VERSION + 1}).encode())
+    del document["sha256"]
+    storage.write(f"{uri}/_PLAN.json", pack_document(document | {"schema_version": SCHEMA_VERSION + 1}))
     with pytest.raises(PlanMismatchError, match=f"written with schema version {SCHEMA_VERSION + 1}, this unet-ray has"):
         open_plan(uri)
 
 
 def test_nothing_but_the_plan_and_its_rows_is_written(tmp_path: Path) -> None:
     plan = begin(f"{tmp_path}/t")
-    assert keys(plan.uri) == ["_PLAN.json", *plan.parts]
+    assert keys(plan.uri) == ["_PLAN.json", *(part.path for part in plan.parts)]

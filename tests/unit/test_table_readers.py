@@ -22,7 +22,7 @@ from tests.unit.inline_table import (
 from unet_ray import storage
 from unet_ray.errors import StorageError, TableError
 from unet_ray.schema import MANIFEST, PREDICTION
-from unet_ray.table.commit import fill
+from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import write_part
 from unet_ray.table.plan import Unit
 from unet_ray.table.read import Table, open_table
@@ -33,7 +33,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     """A table that two attempts wrote, in the wrong order, with orphans."""
     plan = begin(f"{tmp_path_factory.mktemp('readers')}/two words/t")
     write_unit(plan, Unit(1, 0))
-    fill(plan, lambda units: produce(plan, units[::-1]), max_quarantined_fraction=0.5)
+    fill(plan, lambda units: produce(plan, units[::-1]), limits=QuarantineLimits(fraction=0.5))
     return open_table(plan.uri)
 
 
@@ -69,7 +69,7 @@ def test_rows_are_read_in_plan_order_also_where_a_part_holds_them_in_another(tmp
     parts = [
         write_part(plan, [unit], predict_rows(plan.read(unit)[::-1])) for unit in (Unit(0, 0), Unit(1, 0), Unit(2, 0))
     ]
-    fill(plan, lambda units: parts[::-1], max_quarantined_fraction=0.5)
+    fill(plan, lambda units: parts[::-1], limits=QuarantineLimits(fraction=0.5))
     assert open_table(plan.uri).read(PREDICTION.names).equals(expected_rows())
 
 

@@ -1,3 +1,4 @@
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +18,13 @@ from tests.unit.inline_table import (
     produce,
     write_unit,
 )
-from unet_ray.errors import TableError
+from unet_ray.errors import NotFoundError, TableError, UnetRayError
 from unet_ray.schema import PREDICTION
 from unet_ray.table.parts import Part, write_part
 from unet_ray.table.plan import Plan, Unit
 from unet_ray.table.publish import publish
 from unet_ray.table.read import open_table
+from unet_ray.table.seals import read_ledger, seal_shard
 from unet_ray.table.verify import verify
 
 
@@ -51,9 +53,10 @@ def plan(tmp_path: Path) -> Plan:
 
 def publish_forged(plan: Plan, row_id: int, forge: Callable[[Part], Part]) -> tuple[str, ...]:
     """Publish a table in which the part of one row is another, and return what `verify` says of it."""
-    parts = list(produce(plan, plan.units(0)))
+    parts = list(produce(plan, plan.units([0])))
     parts[row_id] = forge(parts[row_id])
-    publish(plan, [parts])
+    seal_shard(plan, 0, parts)
+    publish(plan, read_ledger(plan))
     return verify(plan.uri).problems
 
 
@@ -65,10 +68,46 @@ def test_a_sound_table_has_no_problems(uri: str) -> None:
 
 def test_a_table_that_is_not_published_cannot_be_verified(tmp_path: Path) -> None:
     plan = begin(f"{tmp_path}/t")
-    list(produce(plan, plan.units(0)))
+    list(produce(plan, plan.units([0])))
     with pytest.raises(TableError, match="not complete"):
         verify(plan.uri, collect_garbage=True)
     assert sum(key.startswith("data/") for key in keys(plan.uri)) == 2
+
+
+def test_two_hundred_damaged_bytes_anywhere_in_the_table_are_all_found(uri: str) -> None:
+    listed = {f"data/{path.removeprefix('data/')}" for path in open_table(uri).manifest["path"].to_pylist()}
+    files = [key for key in keys(uri) if not key.startswith("data/") or key in listed]
+    kinds = {key.partition("/")[0] for key in files}
+    assert kinds == {"_PLAN.json", "_plan", "data", "_seals", "_MANIFEST.parquet", "_delta_log", "_SUCCESS.json"}
+    rng = random.Random(0)
+    silent = []
+    for trial in range(210):
+        key = files[trial % len(files)]
+        path = Path(uri, key)
+        sound = path.read_bytes()
+        place, bit = rng.randrange(len(sound)), 1 << rng.randrange(8)
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ bit]) + sound[place + 1 :])
+        try:
+            if not verify(uri).problems:
+                silent.append((key, place, bit))
+        except UnetRayError:
+            pass
+        path.write_bytes(sound)
+    assert silent == []
+    assert verify(uri).problems == ()
+
+
+@pytest.mark.parametrize("kind", ["_seals", "_delta_log"])
+def test_a_seal_or_delta_log_that_is_gone_is_found(uri: str, kind: str) -> None:
+    next(Path(uri, key) for key in keys(uri) if key.startswith(kind)).unlink()
+    assert any(kind in problem or "the seals" in problem for problem in verify(uri).problems)
+
+
+@pytest.mark.parametrize("kind", ["_plan", "_MANIFEST.parquet"])
+def test_a_plan_or_manifest_that_is_gone_is_found(uri: str, kind: str) -> None:
+    next(Path(uri, key) for key in keys(uri) if key.startswith(kind)).unlink()
+    with pytest.raises(NotFoundError, match=kind):
+        verify(uri)
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.999])

@@ -15,9 +15,9 @@ from unet_ray.datasets.prepared import ROW_GROUP_ROWS
 from unet_ray.labels.classes import make_class_map
 from unet_ray.prepare import check_pairs, compute_stats
 from unet_ray.schema import DATASET_SUMMED
-from unet_ray.table.commit import fill
+from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part, write_part
-from unet_ray.table.plan import Unit, create_plan
+from unet_ray.table.plan import Terms, Unit, create_plan
 
 CLASSES = make_class_map(("sky", "road", "car"), (), (11, 255), "sky")
 PER_GROUP = 11
@@ -53,12 +53,15 @@ def prepare_here(uri: str, listing: Listing, resize: tuple[int, int] | None = No
     plan = create_plan(
         uri,
         listing.rows,
-        kind="dataset",
-        settings={"data.resize": resize},
-        facts=asdict(CLASSES),
-        summed=DATASET_SUMMED,
-        shard_rows=SHARD_ROWS,
-        unit_rows=SHARD_ROWS,
+        Terms(
+            kind="dataset",
+            settings={"data.resize": resize},
+            facts=asdict(CLASSES),
+            summed=DATASET_SUMMED,
+            shard_rows=SHARD_ROWS,
+            unit_rows=SHARD_ROWS,
+        ),
+        notes=listing.summary(),
     )
 
     def produce(units: Sequence[Unit]) -> Iterator[Part]:
@@ -66,7 +69,7 @@ def prepare_here(uri: str, listing: Listing, resize: tuple[int, int] | None = No
             rows = check_pairs(plan.read(unit), classes=CLASSES, limits=LIMITS, resize=resize)
             yield write_part(plan, [unit], rows, row_group_rows=ROW_GROUP_ROWS)
 
-    fill(plan, produce, max_quarantined_fraction=0.5)
-    stats = compute_stats(uri, listing)
+    fill(plan, produce, limits=QuarantineLimits(fraction=0.5))
+    stats = compute_stats(uri)
     storage.write(f"{uri}/stats.json", json.dumps(stats).encode())
     return stats

@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,17 +14,17 @@ from unet_ray.checkpoint import Checkpoint, find_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
-from unet_ray.datasets.listing import Row, list_folder, list_pairs
-from unet_ray.datasets.prepared import index_split, open_dataset
+from unet_ray.datasets.listing import Listing, Row, list_folder, list_pairs
+from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
 from unet_ray.images.decode import Limits
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
 from unet_ray.progress import Meter
 from unet_ray.schema import PREDICTION_SUMMED
-from unet_ray.table.commit import Progress, fill
+from unet_ray.table.commit import Progress, QuarantineLimits, fill
 from unet_ray.table.parts import Part
-from unet_ray.table.plan import Plan, Unit, create_plan
+from unet_ray.table.plan import Plan, Terms, Units, begun_plan, create_plan
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,9 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     success, already = fill(
         plan,
         functools.partial(_produce, plan, load, network_kwargs, resources),
-        max_quarantined_fraction=config.data.max_quarantined_fraction,
+        limits=QuarantineLimits(
+            fraction=config.data.max_quarantined_fraction, in_a_row=config.data.max_quarantined_in_a_row
+        ),
         on_progress=on_progress or Meter("predict", "frames"),
     )
     storage.write(f"{plan.uri}/config.yaml", dump_config(config).encode())
@@ -112,10 +114,11 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
 
 
 def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
+    """Return the plan of the predictions that were begun here, or list what is to be segmented and make one."""
     card = checkpoint.card
-    rows, source = _list_rows(config)
+    prepared = open_dataset(config.dataset_uri) if config.predict.images is None else None
     settings: dict[str, Any] = {
-        **source,
+        **_name_source(config, prepared),
         "predict.checkpoint": checkpoint.info.model_sha256[:16],
         "predict.batch_size": config.predict.batch_size,
         "predict.mask_encoding": config.predict.mask_encoding,
@@ -126,9 +129,7 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
         "model": {"width": card.width, "depth": card.depth},
         "mask_encoding": config.predict.mask_encoding,
     }
-    return create_plan(
-        config.predictions_uri,
-        rows,
+    terms = Terms(
         kind="predictions",
         settings=settings,
         facts=facts,
@@ -136,30 +137,36 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
         shard_rows=config.predict.shard_rows,
         unit_rows=min(config.predict.batch_size, config.predict.shard_rows),
     )
+    uri = config.predictions_uri
+    begun = begun_plan(uri, terms)
+    if begun is not None:
+        return begun
+    if prepared is not None:
+        return create_plan(uri, _list_split(prepared, config.predict.split), terms, notes={})
+    listing = _list_files(config)
+    return create_plan(uri, listing.rows, terms, notes=listing.summary())
 
 
-def _list_rows(config: Config) -> tuple[Iterator[Row], dict[str, Any]]:
-    """Return the rows to plan, and the settings that name where they come from."""
-    predict = config.predict
-    if predict.images is not None:
-        images = predict.images.rstrip("/")
-        if images.endswith(_LISTS):
-            listing = list_pairs(images)
-        else:
-            listing = list_folder(
-                images, predict.masks and predict.masks.rstrip("/"), mask_suffix=config.data.mask_suffix
-            )
-        return iter(listing.rows), {"predict.images": images}
-    prepared = open_dataset(config.dataset_uri)
-    index = index_split(prepared, predict.split)
+def _name_source(config: Config, prepared: Prepared | None) -> dict[str, str]:
+    """Return the settings that name where the frames come from."""
+    if prepared is None:
+        return {"predict.images": str(config.predict.images).rstrip("/")}
+    return {"predict.split": config.predict.split, "data.dataset": prepared.table.plan.run_id}
+
+
+def _list_files(config: Config) -> Listing:
+    images, masks = str(config.predict.images).rstrip("/"), config.predict.masks
+    if images.endswith(_LISTS):
+        return list_pairs(images)
+    return list_folder(images, masks and masks.rstrip("/"), mask_suffix=config.data.mask_suffix)
+
+
+def _list_split(prepared: Prepared, split: str) -> Iterator[Row]:
     uris = prepared.table.part_uris()
     kept = ("image_id", "image_uri", "group", "frame", "split", "part_row")
-    rows = (
-        {name: row[name] for name in kept} | {"part_uri": uris[row["part"]]}
-        for batch in index.to_batches(max_chunksize=4096)
-        for row in batch.to_pylist()
-    )
-    return rows, {"predict.split": predict.split, "data.dataset": prepared.table.plan.run_id}
+    for batch in index_split(prepared, split).to_batches(max_chunksize=4096):
+        for row in batch.to_pylist():
+            yield {name: row[name] for name in kept} | {"part_uri": uris[row["part"]]}
 
 
 def _produce(
@@ -167,7 +174,7 @@ def _produce(
     load: pipeline.Load,
     network_kwargs: dict[str, Any],
     resources: runtime.Resources,
-    units: Sequence[Unit],
+    units: Units,
 ) -> Iterator[Part]:
     return pipeline.infer(
         plan,
@@ -177,5 +184,5 @@ def _produce(
         network_kwargs,
         resources,
         units_per_task=max(1, _FRAMES_PER_TASK // plan.unit_rows),
-        units_per_part=min(len(plan.units(0)), max(_FEWEST_UNITS, len(units) // _PARTS_WANTED)),
+        units_per_part=min(plan.num_units(0), max(_FEWEST_UNITS, len(units) // _PARTS_WANTED)),
     )

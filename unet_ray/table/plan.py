@@ -8,21 +8,24 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from unet_ray import storage
+from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import ExistsError, NotFoundError, PlanMismatchError, TableError
-from unet_ray.faults import translated
 from unet_ray.schema import PLAN, SCHEMA_VERSION
 
 _FORMAT = "unet-ray table"
 _SHARDS_PER_PART = 8
+_FIX = "choose another output, or the settings it was begun with"
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -33,13 +36,63 @@ class Unit:
     index: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Units(Sequence[Unit]):
+    """Every unit of some shards, in plan order; each is made when it is asked for.
+
+    A plan of 10^8 rows has 10^7 units: as objects they would not fit a driver. ``shards`` is ascending int64;
+    ``per_shard`` is the number of units in all of them but the plan's last, and ``missing`` what that one has less.
+    """
+
+    shards: NDArray[np.int64]
+    per_shard: int
+    missing: int
+
+    def __len__(self) -> int:
+        return len(self.shards) * self.per_shard - self.missing
+
+    @overload
+    def __getitem__(self, index: int) -> Unit: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Unit]: ...
+    def __getitem__(self, index: int | slice) -> Unit | list[Unit]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position, unit = divmod(range(len(self))[index], self.per_shard)
+        return Unit(int(self.shards[position]), unit)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What a plan is to say beside its rows.
+
+    ``kind`` is what the table is (``dataset``, ``predictions``); ``settings`` are JSON values that change results, by
+    the key the user types; ``facts`` are JSON values that readers need; ``summed`` names the integer columns that the
+    seals sum up; ``shard_rows`` and ``unit_rows`` are the cuts.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    summed: tuple[str, ...]
+    shard_rows: int
+    unit_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanPart:
+    """A file of planned rows: its key under the table's URI and the hash of its bytes."""
+
+    path: str
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """A plan that is stored at ``uri``.
 
-    ``settings`` are the choices that change results, by the key the user types; ``facts`` is what readers
-    need to know (class names, palette, encodings). ``summed`` names the integer columns whose sums stand in
-    the seals. ``run_id`` is a hash of all of it and of every row.
+    ``settings``, ``facts``, ``summed`` and the cuts are those of its `Terms`. ``run_id`` is a hash of all of them and
+    of every row; ``notes`` do not belong to it.
     """
 
     uri: str
@@ -47,11 +100,12 @@ class Plan:
     run_id: str
     settings: Mapping[str, Any]
     facts: Mapping[str, Any]
+    notes: Mapping[str, Any]
     summed: tuple[str, ...]
     num_rows: int
     shard_rows: int
     unit_rows: int
-    parts: tuple[str, ...]
+    parts: tuple[PlanPart, ...]
     rows_sha256: str
 
     @property
@@ -63,9 +117,16 @@ class Plan:
         """Return the number of rows planned for a shard."""
         return min(self.shard_rows, self.num_rows - shard * self.shard_rows)
 
-    def units(self, shard: int) -> list[Unit]:
-        """Return the units of a shard, in plan order."""
-        return [Unit(shard, index) for index in range(-(-self.shard_size(shard) // self.unit_rows))]
+    def num_units(self, shard: int) -> int:
+        """Return the number of units in a shard."""
+        return -(-self.shard_size(shard) // self.unit_rows)
+
+    def units(self, shards: Iterable[int]) -> Units:
+        """Return the units of some shards, which are given in ascending order."""
+        wanted = np.fromiter(shards, np.int64)
+        full, last = -(-self.shard_rows // self.unit_rows), self.num_shards - 1
+        missing = full - self.num_units(last) if len(wanted) and wanted[-1] == last else 0
+        return Units(wanted, full, missing)
 
     def unit_size(self, unit: Unit) -> int:
         """Return the number of rows planned for a unit."""
@@ -75,54 +136,61 @@ class Plan:
         """Return the planned rows of a unit (`schema.PLAN`); runs anywhere, one cached GET per 8 shards."""
         part, offset = divmod(unit.shard, _SHARDS_PER_PART)
         first = offset * self.shard_rows + unit.index * self.unit_rows
-        table = _read_part(f"{self.uri}/{self.parts[part]}")
+        table = _recent_part(f"{self.uri}/{self.parts[part].path}", self.parts[part].sha256)
         rows: list[dict[str, Any]] = table.slice(first, self.unit_size(unit)).to_pylist()
         return rows
 
     def scan(self) -> Iterator[pa.Table]:
         """Yield all planned rows in order, a table at a time."""
         for part in self.parts:
-            yield _read_part(f"{self.uri}/{part}")
+            yield _read_part(f"{self.uri}/{part.path}", part.sha256)
 
 
-@functools.lru_cache(maxsize=4)
-def _read_part(uri: str) -> pa.Table:
+def _read_part(uri: str, sha256: str) -> pa.Table:
     data = storage.read_bytes(uri)
-    with translated("read", uri):
-        return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise TableError(f"{uri}: the planned rows changed after they were written (sha256 differs); restore the file")
+    return pq.read_table(io.BytesIO(data))
 
 
-def create_plan(
-    uri: str,
-    rows: Iterable[Mapping[str, Any]],
-    *,
-    kind: str,
-    settings: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    summed: tuple[str, ...],
-    shard_rows: int,
-    unit_rows: int,
-) -> Plan:
+_recent_part = functools.lru_cache(maxsize=4)(_read_part)
+
+
+def begun_plan(uri: str, terms: Terms) -> Plan | None:
+    """Return the plan of the job that was begun at ``uri`` and not finished, or None; runs on the driver.
+
+    A job that was cut off goes on with the rows it planned, so its input is not listed again: rows whose files
+    changed since are found by their etag, and files that came since are told of when the finished job is repeated.
+
+    Raises:
+        PlanMismatchError: The plan there is on other terms, finished or not; the message names what differs.
+    """
+    if not storage.exists(f"{uri}/_PLAN.json"):
+        return None
+    found = open_plan(uri)
+    if difference := _difference(found, json.loads(json.dumps(asdict(terms)))):
+        raise PlanMismatchError(difference)
+    return None if storage.exists(f"{uri}/_SUCCESS.json") else found
+
+
+def create_plan(uri: str, rows: Iterable[Mapping[str, Any]], terms: Terms, *, notes: Mapping[str, Any]) -> Plan:
     """Store a plan at ``uri``, or take up the equal one that is already there; runs on the driver.
 
     Args:
         uri: Where the table will lie.
         rows: `schema.PLAN` rows without ``row_id``, in an order that is the same on every call.
-        kind: What the table is (``dataset``, ``predictions``).
-        settings: JSON values that change results, by the key the user types.
-        facts: JSON values that readers need.
-        summed: Integer columns that the seals sum up.
-        shard_rows: Rows in a shard.
-        unit_rows: Rows in a unit.
+        terms: What the plan says beside them.
+        notes: JSON values to keep with the plan that do not tell it from others: what was left out of it, and why.
 
     Raises:
         PlanMismatchError: Another plan lies there; the message names what differs.
+        TableError: There is not a single row.
     """
-    parts: list[str] = []
+    parts: list[PlanPart] = []
     num_rows = 0
     digest = hashlib.sha256()
     source = iter(rows)
-    while chunk := list(islice(source, shard_rows * _SHARDS_PER_PART)):
+    while chunk := list(islice(source, terms.shard_rows * _SHARDS_PER_PART)):
         table = pa.Table.from_pylist(
             [{**row, "row_id": row_id} for row_id, row in enumerate(chunk, start=num_rows)], schema=PLAN
         ).combine_chunks()
@@ -131,30 +199,26 @@ def create_plan(
             stream.write_table(table)
         content = hashlib.sha256(sink.getvalue()).digest()
         digest.update(content)
-        parts.append(f"_plan/part-{len(parts):05d}-{content.hex()[:16]}.parquet")
-        _store_part(f"{uri}/{parts[-1]}", table)
+        path = f"_plan/part-{len(parts):05d}-{content.hex()[:16]}.parquet"
+        parts.append(PlanPart(path=path, sha256=_store_part(f"{uri}/{path}", table)))
         num_rows += len(chunk)
-    body: dict[str, Any] = {
+    if not num_rows:
+        raise TableError(f"{uri}: nothing to plan: the input has 0 rows; check what the job is given to read")
+    identity = asdict(terms) | {
         "format": _FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "kind": kind,
-        "settings": dict(settings),
-        "facts": dict(facts),
-        "summed": list(summed),
         "num_rows": num_rows,
-        "shard_rows": shard_rows,
-        "unit_rows": unit_rows,
         "rows_sha256": digest.hexdigest(),
     }
-    run_id = hashlib.sha256(_json(body)).hexdigest()[:16]
-    data = _json(body | {"run_id": run_id, "parts": parts})
+    run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    data = pack_document(identity | {"run_id": run_id, "parts": [asdict(part) for part in parts], "notes": dict(notes)})
     document = json.loads(data)  # as every later reader will see it: lists, not tuples
     try:
         storage.create(f"{uri}/_PLAN.json", data)
     except ExistsError:
         found = open_plan(uri)
         if found.run_id != run_id:
-            raise PlanMismatchError(_difference(found, document)) from None
+            raise PlanMismatchError(_difference(found, document) or _other_rows(found, document)) from None
         return found
     return _plan(uri, document)
 
@@ -166,12 +230,11 @@ def open_plan(uri: str) -> Plan:
         TableError: There is none, or it is not one of ours, or it is of another schema version.
     """
     try:
-        document = json.loads(storage.read_bytes(f"{uri}/_PLAN.json"))
+        data = storage.read_bytes(f"{uri}/_PLAN.json")
     except NotFoundError:
         raise TableError(f"{uri}: no table here (_PLAN.json is missing); check the URI or run the job first") from None
-    except ValueError as error:
-        raise TableError(f"{uri}/_PLAN.json: not valid JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+    document = unpack_document(data, f"{uri}/_PLAN.json", TableError)
+    if document.get("format") != _FORMAT:
         raise TableError(f"{uri}/_PLAN.json: not a plan of unet-ray")
     if document["schema_version"] != SCHEMA_VERSION:
         raise PlanMismatchError(
@@ -182,40 +245,44 @@ def open_plan(uri: str) -> Plan:
 
 
 def _plan(uri: str, document: Mapping[str, Any]) -> Plan:
-    names = ("kind", "run_id", "settings", "facts", "num_rows", "shard_rows", "unit_rows", "rows_sha256")
+    names = ("kind", "run_id", "settings", "facts", "notes", "num_rows", "shard_rows", "unit_rows", "rows_sha256")
     return Plan(
         uri=uri,
         summed=tuple(document["summed"]),
-        parts=tuple(document["parts"]),
+        parts=tuple(PlanPart(**part) for part in document["parts"]),
         **{name: document[name] for name in names},
     )
 
 
-def _store_part(uri: str, table: pa.Table) -> None:
+def _store_part(uri: str, table: pa.Table) -> str:
+    """Store planned rows and return the hash of the file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    data = sink.getvalue().to_pybytes()
     try:
-        storage.create(uri, sink.getvalue().to_pybytes())
+        storage.create(uri, data)
     except ExistsError:
         # The name holds the hash of the rows: the same rows, encoded by another version of the Parquet writer.
-        return
+        data = storage.read_bytes(uri)
+    return hashlib.sha256(data).hexdigest()
 
 
-def _difference(found: Plan, wanted: Mapping[str, Any]) -> str:
-    """Return one line that names the first thing in which two plans differ."""
-    fix = "choose another output, or the settings it was begun with"
+def _difference(found: Plan, wanted: Mapping[str, Any]) -> str | None:
+    """Return one line that names the first of its `Terms` in which a plan differs from those that are wanted."""
     have = asdict(found)
     if found.kind != wanted["kind"]:
-        return f"{found.uri}: holds a table of {found.kind}, not {wanted['kind']}; {fix}"
+        return f"{found.uri}: holds a table of {found.kind}, not {wanted['kind']}; {_FIX}"
     for group in ("settings", "facts"):
-        if named := name_difference(found.uri, have[group], wanted[group], fix):
+        if named := name_difference(found.uri, have[group], wanted[group], _FIX):
             return named
-    if found.num_rows != wanted["num_rows"]:
-        return f"{found.uri}: was begun with {found.num_rows} rows, the input now has {wanted['num_rows']}; {fix}"
     cuts = ("shard_rows", "unit_rows")
-    if named := name_difference(found.uri, {k: have[k] for k in cuts}, {k: wanted[k] for k in cuts}, fix):
-        return named
-    return f"{found.uri}: the input has {found.num_rows} rows as before, but some of them changed since; {fix}"
+    return name_difference(found.uri, {k: have[k] for k in cuts}, {k: wanted[k] for k in cuts}, _FIX)
+
+
+def _other_rows(found: Plan, wanted: Mapping[str, Any]) -> str:
+    if found.num_rows != wanted["num_rows"]:
+        return f"{found.uri}: was begun with {found.num_rows} rows, the input now has {wanted['num_rows']}; {_FIX}"
+    return f"{found.uri}: the input has {found.num_rows} rows as before, but some of them changed since; {_FIX}"
 
 
 def name_difference(uri: str, begun: Mapping[str, Any], wanted: Mapping[str, Any], fix: str) -> str | None:
@@ -230,7 +297,3 @@ def name_difference(uri: str, begun: Mapping[str, Any], wanted: Mapping[str, Any
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False).encode()

@@ -5,8 +5,7 @@ Every byte follows from the plan and the seals alone, so two drivers that publis
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
@@ -15,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unet_ray import storage
+from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import NotFoundError, TableError
 from unet_ray.faults import translated
 from unet_ray.schema import MANIFEST
-from unet_ray.table.parts import Part, Totals, add_totals
+from unet_ray.table.parts import Totals
 from unet_ray.table.plan import Plan
+from unet_ray.table.seals import Ledger, SealedPart
 
 _DELTA_TYPES = {pa.int64(): "long", pa.int32(): "integer", pa.string(): "string", pa.large_binary(): "binary"}
 
@@ -39,62 +40,98 @@ class Success:
 
 
 def read_success(uri: str) -> Success | None:
-    """Return the mark of a published table, or None when it is not published."""
+    """Return the mark of a published table, or None when it is not published.
+
+    Raises:
+        TableError: The mark is damaged.
+    """
+    mark = f"{uri}/_SUCCESS.json"
     try:
-        return Success(**json.loads(storage.read_bytes(f"{uri}/_SUCCESS.json")))
+        return Success(**unpack_document(storage.read_bytes(mark), mark, TableError))
     except NotFoundError:
         return None
 
 
-def publish(plan: Plan, shards: Sequence[Sequence[Part]]) -> Success:
+def publish(plan: Plan, ledger: Ledger) -> Success:
     """Make a complete table visible; repeating it, even from another driver, changes nothing.
 
     Args:
         plan: The stored plan.
-        shards: The sealed parts of every shard, in shard order.
+        ledger: All its seals.
 
     Raises:
-        TableError: Planned rows are not the sum of ok and quarantined rows.
+        TableError: Planned rows are not the sum of ok and quarantined rows, or a part is gone.
     """
-    parts = [part for shard in shards for part in shard]
-    errors: Counter[str] = Counter()
-    for part in parts:
-        errors.update(part.errors)
-    num_ok = sum(part.num_ok for part in parts)
-    if num_ok + errors.total() != plan.num_rows:
+    quarantined = ledger.errors.total()
+    if ledger.num_ok + quarantined != plan.num_rows:
         raise TableError(
-            f"{plan.uri}: {plan.num_rows} rows planned, {num_ok} ok + {errors.total()} quarantined; not published"
+            f"{plan.uri}: {plan.num_rows} rows planned, {ledger.num_ok} ok + {quarantined} quarantined; not published"
         )
-    manifest = _manifest(parts)
+    _check_parts(plan, ledger)
+    files = published_files(plan, ledger)
+    for name, data in files.items():
+        storage.create(f"{plan.uri}/{name}", data)
+    return Success(**unpack_document(files["_SUCCESS.json"], plan.uri, TableError))
+
+
+def published_files(plan: Plan, ledger: Ledger) -> dict[str, bytes]:
+    """Return the files that publish a table by their key under its URI, in the order in which they are written."""
+    manifest = _manifest(ledger)
     success = Success(
         run_id=plan.run_id,
-        num_rows=plan.num_rows,
-        num_ok=num_ok,
-        num_quarantined=errors.total(),
-        errors=dict(sorted(errors.items())),
-        totals=add_totals([part.totals for part in parts]),
-        num_parts=len(parts),
+        num_rows=ledger.num_rows,
+        num_ok=ledger.num_ok,
+        num_quarantined=ledger.errors.total(),
+        errors=dict(sorted(ledger.errors.items())),
+        totals=ledger.totals,
+        num_parts=sum(len(parts) for parts in ledger.shards.values()),
         manifest_sha256=hashlib.sha256(manifest).hexdigest(),
     )
-    storage.create(f"{plan.uri}/_MANIFEST.parquet", manifest)
-    storage.create(f"{plan.uri}/_delta_log/{0:020d}.json", _delta_log(plan, parts))
-    storage.create(f"{plan.uri}/_SUCCESS.json", json.dumps(asdict(success), sort_keys=True, indent=1).encode())
-    return success
+    return {
+        "_MANIFEST.parquet": manifest,
+        f"_delta_log/{0:020d}.json": _delta_log(plan, ledger),
+        "_SUCCESS.json": pack_document(asdict(success)),
+    }
 
 
-def _manifest(parts: Sequence[Part]) -> bytes:
-    rows = [{name: getattr(part, name) for name in MANIFEST.names} for part in parts]
+def _check_parts(plan: Plan, ledger: Ledger) -> None:
+    """See that every part which counts is still there as it was sealed; one listing, no reading."""
+    sizes = {part.path: part.size_bytes for _, part in _parts(ledger)}
+    for item in storage.list_objects(f"{plan.uri}/data"):
+        if sizes.get(f"data/{item.key}") == item.size_bytes:
+            del sizes[f"data/{item.key}"]
+    if sizes:
+        path = min(sizes)
+        shard = path.split("/")[1]
+        raise TableError(
+            f"{plan.uri}/{path}: this part was sealed, but is gone or of another size; not published; restore it, or "
+            f"delete _seals/{shard}.json and run the same command again to redo its rows"
+        )
+
+
+def _parts(ledger: Ledger) -> Iterator[tuple[int, SealedPart]]:
+    """Yield every part that counts with its shard, in shard order."""
+    for shard in sorted(ledger.shards):
+        for part in ledger.shards[shard]:
+            yield shard, part
+
+
+def _manifest(ledger: Ledger) -> bytes:
+    rows = [{"shard": shard, **asdict(part)} for shard, part in _parts(ledger)]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=MANIFEST), sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue())
 
 
-def _delta_log(plan: Plan, parts: Sequence[Part]) -> bytes:
+def _delta_log(plan: Plan, ledger: Ledger) -> bytes:
     """Return version 0 of a Delta table: one action per line (the Delta transaction log protocol, reader version 1)."""
-    first = f"{plan.uri}/{parts[0].path}"
-    with translated("read", first):
-        filesystem, path = storage.arrow_filesystem(first)
-        schema = pq.read_schema(path, filesystem=filesystem)
+    first = f"{plan.uri}/{next(_parts(ledger))[1].path}"
+    try:
+        with translated("read", first):
+            filesystem, path = storage.arrow_filesystem(first)
+            schema = pq.read_schema(path, filesystem=filesystem)
+    except pa.ArrowException as error:
+        raise TableError(f"{first}: not a readable Parquet file: {error}") from None
     fields = [
         {"name": field.name, "type": _delta_type(field.type), "nullable": field.nullable, "metadata": {}}
         for field in schema
@@ -122,7 +159,7 @@ def _delta_log(plan: Plan, parts: Sequence[Part]) -> bytes:
                 "stats": json.dumps({"numRecords": part.num_rows}),
             }
         }
-        for part in parts
+        for _, part in _parts(ledger)
     ]
     return "\n".join(json.dumps(action, sort_keys=True) for action in actions).encode()
 
@@ -130,4 +167,6 @@ def _delta_log(plan: Plan, parts: Sequence[Part]) -> bytes:
 def _delta_type(kind: pa.DataType) -> str | dict[str, Any]:
     if pa.types.is_list(kind):
         return {"type": "array", "elementType": _delta_type(kind.value_type), "containsNull": True}
+    if kind not in _DELTA_TYPES:
+        raise TableError(f"a column of type {kind} cannot stand in a Delta table")
     return _DELTA_TYPES[kind]

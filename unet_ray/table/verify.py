@@ -1,15 +1,24 @@
-"""Verification: read a published table back and prove that it holds what was planned. Needs no Ray."""
+"""Verification: read a published table back and prove that it holds what was planned. Needs no Ray.
 
-from dataclasses import dataclass
+Every file of a table is held to a hash or to what others say: the plan, the seals and the mark carry their own, the
+plan holds those of its rows, the mark that of the manifest, the seals those of the parts, and the Delta log follows
+from the seals.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 
 from unet_ray import storage
+from unet_ray.documents import unpack_document
 from unet_ray.errors import NotFoundError, TableError
 from unet_ray.schema import OK
 from unet_ray.table.parts import Totals, add_totals, read_part, sum_columns
+from unet_ray.table.publish import Success, published_files
 from unet_ray.table.read import Table, open_table
+from unet_ray.table.seals import read_ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +43,10 @@ def verify(uri: str, *, collect_garbage: bool = False) -> Verification:
         collect_garbage: Also delete the orphans: parts of attempts that did not make it into the manifest.
 
     Raises:
-        TableError: There is no published table.
+        TableError: There is no published table, or its plan, manifest or mark is damaged.
     """
     table = open_table(uri)
-    problems: list[str] = []
+    problems = list(_compare_seals(table))
     seen: list[np.ndarray] = []
     totals: list[Totals] = []
     num_ok = 0
@@ -83,6 +92,34 @@ def verify(uri: str, *, collect_garbage: bool = False) -> Verification:
         removed=len(orphans) if collect_garbage and not problems else 0,
         problems=tuple(problems),
     )
+
+
+def _compare_seals(table: Table) -> Iterator[str]:
+    """Make what was published anew from the seals, and say where it differs from what is there."""
+    try:
+        ledger = read_ledger(table.plan)
+        expected = published_files(table.plan, ledger)
+    except (NotFoundError, TableError) as error:
+        yield str(error)
+        return
+    listed = {row.pop("path"): row for row in table.manifest.to_pylist()}
+    sealed: dict[str, dict[str, object]] = {}
+    for shard, parts in ledger.shards.items():
+        for part in parts:
+            row: dict[str, object] = {"shard": shard, **asdict(part)}
+            sealed[str(row.pop("path"))] = row
+    if listed != sealed:
+        yield "_MANIFEST.parquet: lists other parts than the seals"
+    success = unpack_document(expected["_SUCCESS.json"], table.uri, TableError)
+    if Success(**success | {"manifest_sha256": table.success.manifest_sha256}) != table.success:
+        yield "_SUCCESS.json: differs from what the seals add up to"
+    for name in expected.keys() - {"_MANIFEST.parquet", "_SUCCESS.json"}:
+        try:
+            same = storage.read_bytes(f"{table.uri}/{name}") == expected[name]
+        except NotFoundError:
+            same = False
+        if not same:
+            yield f"{name}: missing, or differs from what the seals say"
 
 
 def _compare_rows(table: Table, found: np.ndarray) -> list[str]:

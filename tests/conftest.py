@@ -9,6 +9,7 @@ from tests import s3server
 from unet_ray import s3
 
 pytest.register_assert_rewrite("tests.storage_contract")
+pytest_plugins = ["tests.tally"]
 
 
 @pytest.fixture(scope="session")

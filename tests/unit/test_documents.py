@@ -27,5 +27,5 @@ def test_every_flipped_bit_is_noticed() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"3", b"{}", b"\xff", pack_document(DOCUMENT)[:-1]])
 def test_what_is_no_document_is_refused(data: bytes) -> None:
-    with pytest.raises(TableError, match="^here: "):
+    with pytest.raises(TableError, match=r"^here: "):
         unpack_document(data, "here", TableError)

@@ -1,0 +1,93 @@
+"""The stages in one process, without Ray: the drivers of `prepare` and `predict` are the real ones, as are the stages
+of `pipeline`; only the executor that hands units from one to the next is a loop."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Loaded before the fork, so that a trial does not pay for it.
+import obstore.store  # noqa: F401
+import pyarrow.parquet
+import s3fs  # noqa: F401
+import torch
+
+from unet_ray import pipeline, prepare, runtime
+from unet_ray.checkpoint import ModelCard, save_checkpoint
+from unet_ray.config import Config
+from unet_ray.datasets.prepared import open_dataset
+from unet_ray.errors import UnetRayError
+from unet_ray.predict import run as predict
+from unet_ray.runtime import Resources
+from unet_ray.table.parts import Part
+from unet_ray.table.plan import Plan, Units
+
+
+def run_stage(stage: str, config: Config, environment: Mapping[str, str]) -> None:
+    """Run a stage to its end and exit as the command does: 2 for an error that is the user's to know."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    pipeline.transform = transform  # type: ignore[assignment]
+    pipeline.infer = infer  # type: ignore[assignment]
+    runtime.plan_prediction = lambda scaling: Resources(  # type: ignore[assignment]
+        device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
+    )
+    try:
+        {"prepare": prepare.run, "predict": predict.run, "checkpoint": write_checkpoint}[stage](config)
+    except UnetRayError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(2)
+
+
+def transform(plan: Plan, units: Units, load: pipeline.Load, *, row_group_rows: int) -> Iterator[Part]:
+    for unit in units:
+        yield from messages(pipeline._transform(unit, plan=plan, load=load, row_group_rows=row_group_rows))
+
+
+def infer(
+    plan: Plan,
+    units: Units,
+    load: pipeline.Load,
+    network: type[pipeline.Infer],
+    network_kwargs: Mapping[str, Any],
+    resources: Resources,
+    **_: int,
+) -> Iterator[Part]:
+    actor = pipeline._Actor(network, network_kwargs)
+    for unit in units:
+        for inferred in actor(pipeline._load(unit, plan=plan, load=load)):
+            yield from messages(pipeline._write(inferred, plan=plan))
+
+
+def messages(batch: "pyarrow.Table") -> Iterator[Part]:
+    for text in batch["part"].to_pylist():
+        yield Part.from_json(text)
+
+
+def write_checkpoint(config: Config) -> None:
+    """Write a checkpoint of a network that has learnt nothing, for `predict`."""
+    prepared = open_dataset(config.dataset_uri)
+    card = ModelCard(
+        classes=prepared.classes.classes,
+        palette=prepared.classes.palette,
+        ignore_ids=prepared.classes.ignore_ids,
+        background=None,
+        width=config.model.width,
+        depth=config.model.depth,
+        mean=prepared.stats["mean"],
+        std=prepared.stats["std"],
+        input_size=None,
+        dataset_run_id=prepared.table.plan.run_id,
+    )
+    torch.manual_seed(0)
+    model = card.build()
+    save_checkpoint(
+        config.train_uri,
+        card=card,
+        model=model,
+        optimizer=torch.optim.AdamW(model.parameters()),
+        step=1,
+        epoch=1,
+        miou=None,
+        progress={"history": [], "finished": True},
+    )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.image_files import LIMITS
+from tests.unit.image_files import POLICY
 from tests.unit.tiny_dataset import CLASSES, list_pairs_of
 from unet_ray.datasets.frames import FRAMES, load_frames, read_frame
 from unet_ray.datasets.prepared import index_split, open_dataset
@@ -18,7 +18,7 @@ def planned_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_frames_from_files_carry_pixels_ids_and_faults(pairs_folder: Path) -> None:
-    table = load_frames(planned_of(pairs_folder), classes=CLASSES, limits=LIMITS)
+    table = load_frames(planned_of(pairs_folder), classes=CLASSES, policy=POLICY)
     assert table.schema == FRAMES
     rows = table.to_pylist()
     assert [row["row_id"] for row in rows] == list(range(22))
@@ -43,7 +43,7 @@ def test_a_frame_of_a_dataset_is_the_frame_of_its_files(dataset_uri: str, pairs_
     parts, files = prepared.table.part_uris(), {row["image_id"]: row for row in planned_of(pairs_folder)}
     for row in index_split(prepared, "train").to_pylist():
         located = row | {"part_uri": parts[row["part"]], "mask_uri": None}
-        stored, from_files = (read_frame(it, CLASSES, LIMITS) for it in (located, files[row["image_id"]]))
+        stored, from_files = (read_frame(it, CLASSES, POLICY) for it in (located, files[row["image_id"]]))
         assert np.array_equal(stored[0], from_files[0])
         assert stored[1] is not None
         assert from_files[1] is not None
@@ -53,7 +53,7 @@ def test_a_frame_of_a_dataset_is_the_frame_of_its_files(dataset_uri: str, pairs_
 def test_a_mask_that_does_not_fit_is_refused_when_a_frame_is_read(pairs_folder: Path) -> None:
     small, large = planned_of(pairs_folder)[1], planned_of(pairs_folder)[0]
     with pytest.raises(ImageError, match="mask_size_mismatch: image 16 x 24, mask 16 x 28 px"):
-        read_frame(small | {name: large[name] for name in ("mask_uri", "mask_etag")}, CLASSES, LIMITS)
+        read_frame(small | {name: large[name] for name in ("mask_uri", "mask_etag")}, CLASSES, POLICY)
 
 
 def test_a_file_that_changed_after_it_was_planned_is_refused_by_name(pairs_folder: Path) -> None:
@@ -63,6 +63,6 @@ def test_a_file_that_changed_after_it_was_planned_is_refused_by_name(pairs_folde
         content = path.read_bytes()
         path.write_bytes(content + b"more")
         with pytest.raises(ImageError, match=f"changed_{what}: .*{path.name}: the file changed since it was listed"):
-            read_frame(row, CLASSES, LIMITS)
+            read_frame(row, CLASSES, POLICY)
         path.write_bytes(content)
         row = planned_of(pairs_folder)[0]

@@ -16,7 +16,6 @@ from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.listing import Row, list_folder, list_pairs
 from unet_ray.datasets.prepared import index_split, open_dataset
-from unet_ray.images.decode import Limits
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
@@ -86,8 +85,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         "precision": precision,
         "mask_encoding": config.predict.mask_encoding,
     }
-    limits = Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes)
-    load = functools.partial(load_frames, classes=classes, limits=limits)
+    load = functools.partial(load_frames, classes=classes, policy=config.images)
     success, already = fill(
         plan,
         functools.partial(_produce, plan, load, network_kwargs, resources),
@@ -149,7 +147,8 @@ def _list_rows(config: Config) -> tuple[Iterator[Row], dict[str, Any]]:
             listing = list_folder(
                 images, predict.masks and predict.masks.rstrip("/"), mask_suffix=config.data.mask_suffix
             )
-        return iter(listing.rows), {"predict.images": images}
+        policy = {f"images.{key}": value for key, value in asdict(config.images).items()}
+        return iter(listing.rows), {"predict.images": images, **policy}
     prepared = open_dataset(config.dataset_uri)
     index = index_split(prepared, predict.split)
     uris = prepared.table.part_uris()

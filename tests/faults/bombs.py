@@ -44,7 +44,7 @@ def make_bombs() -> dict[str, tuple[bytes, str]]:
 
 
 def make_duds() -> dict[str, bytes]:
-    """Return files that are read without harm: EXIF that claims its bytes over and over, more pixels than are needed."""
+    """Return files that are read without harm: EXIF that claims its bytes over and over, pixels beyond the last row."""
     return {
         "endless_strip.tif": _tiff(16, 16, _zeros(2**28)),
         "exif.png": _png(png_chunk(b"eXIf", _exif(2000, 2**20))),

@@ -39,11 +39,12 @@ def code_of(decode: Any, data: bytes, policy: ImagesSection = POLICY) -> str:
     [
         (encode(IMAGE, "PNG"), True),
         (encode(IMAGE, "TIFF"), False),
+        (encode(IMAGE, "TIFF", big_tiff=True), False),
         (encode(np.dstack([IMAGE, GREY]), "PNG"), False),
         (encode(np.dstack([IMAGE, np.zeros_like(GREY)]), "PNG"), False),
         (cv2.imencode(".png", IMAGE[:, :, ::-1].astype(np.uint16) * 256 + 200)[1].tobytes(), True),
     ],
-    ids=["PNG", "TIFF", "alpha", "transparent", "16 bits a channel"],
+    ids=["PNG", "TIFF", "BigTIFF", "alpha", "transparent", "16 bits a channel"],
 )
 def test_a_lossless_colour_file_gives_its_pixels(data: bytes, plain: bool) -> None:
     image, found_plain = decode_image(data, POLICY)

@@ -194,7 +194,9 @@ def _load(file: _File) -> Image.Image:
     if file.kind == "PNG":
         header.check_png_sums(file.data)
     try:
-        file.picture.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file.picture.load()
     except Exception as error:
         raise ImageError("corrupt", f"{file.kind}: {_short(error)}") from None
     return file.picture

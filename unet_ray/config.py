@@ -78,10 +78,6 @@ class DataSection:
     """URI of the prepared dataset; null means <run.storage>/<run.name>/dataset."""
     shard_rows: int = 512
     """Rows in a shard, the unit that is sealed: what a crash can cost."""
-    max_image_pixels: int = 64_000_000
-    """Images with more pixels are quarantined before they are decoded."""
-    max_image_bytes: int = 128 * 2**20
-    """Files with more bytes are quarantined before they are read."""
     max_quarantined_fraction: float = 0.2
     """The job stops, publishing nothing, when more than this share of its rows is unusable."""
     max_quarantined_in_a_row: int = 100
@@ -95,12 +91,36 @@ class DataSection:
         both = self.val_fraction + self.test_fraction
         _require(both < 1, "data.test_fraction", "below 1 together with data.val_fraction", both)
         _require(self.shard_rows >= 1, "data.shard_rows", ">= 1", self.shard_rows)
-        _require(self.max_image_pixels >= 1, "data.max_image_pixels", ">= 1", self.max_image_pixels)
-        _require(self.max_image_bytes >= 1, "data.max_image_bytes", ">= 1", self.max_image_bytes)
         fraction = self.max_quarantined_fraction
         _require(0 <= fraction <= 1, "data.max_quarantined_fraction", "in [0, 1]", fraction)
         in_a_row = self.max_quarantined_in_a_row
         _require(in_a_row >= 1, "data.max_quarantined_in_a_row", ">= 1", in_a_row)
+
+
+@_section
+class ImagesSection:
+    """How files from outside are decoded; one that is rejected becomes a quarantined row."""
+
+    max_pixels: int = 64_000_000
+    """Files of more pixels are quarantined before they are decoded."""
+    max_bytes: int = 128 * 2**20
+    """Files of more bytes are quarantined before they are read."""
+    frames: Literal["reject", "first"] = "reject"
+    """Files of several frames or pages: reject them, or take the first frame."""
+    alpha: Literal["drop", "reject"] | tuple[int, int, int] = "drop"
+    """Transparent images: drop the transparency, reject them, or an RGB colour to lay them on."""
+    bit_depth: Literal["scale", "reject"] = "scale"
+    """Images of more than 8 bits a channel: scale them to 8, or reject them; masks keep all their bits."""
+    cmyk: Literal["convert", "reject"] = "convert"
+    """Images in printing colours: convert them to RGB without a colour profile, or reject them."""
+
+    def __post_init__(self) -> None:
+        most = 178_956_970  # where Pillow stops
+        _require(1 <= self.max_pixels <= most, "images.max_pixels", f"in 1..{most}", self.max_pixels)
+        _require(self.max_bytes >= 1, "images.max_bytes", ">= 1", self.max_bytes)
+        if not isinstance(self.alpha, str):
+            rgb = all(0 <= value <= 255 for value in self.alpha)
+            _require(rgb, "images.alpha", "RGB values in 0..255", self.alpha)
 
 
 @_section
@@ -315,6 +335,7 @@ class Config:
 
     run: RunSection = field(default_factory=RunSection)
     data: DataSection = field(default_factory=DataSection)
+    images: ImagesSection = field(default_factory=ImagesSection)
     synthetic: SyntheticSection = field(default_factory=SyntheticSection)
     labels: LabelsSection = field(default_factory=LabelsSection)
     model: ModelSection = field(default_factory=ModelSection)

@@ -14,13 +14,12 @@ import pyarrow as pa
 import ray
 
 from unet_ray import pipeline, storage
-from unet_ray.config import Config, SyntheticSection
+from unet_ray.config import Config, ImagesSection, SyntheticSection
 from unet_ray.config_file import dump_config
 from unet_ray.datasets import layouts, synthetic
 from unet_ray.datasets.frames import fetch_pair
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
 from unet_ray.errors import ImageError, NotFoundError
-from unet_ray.images.decode import Limits
 from unet_ray.images.encode import encode_image, encode_mask
 from unet_ray.images.resize import resize_image, resize_mask
 from unet_ray.labels.classes import ClassMap
@@ -73,7 +72,7 @@ def run(config: Config) -> PrepareResult:
     check = functools.partial(
         check_pairs,
         classes=classes,
-        limits=Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes),
+        policy=config.images,
         resize=config.data.resize,
     )
     success, already = fill(
@@ -107,9 +106,8 @@ def _plan(config: Config, classes: ClassMap) -> Plan:
         kind="dataset",
         settings={
             "data.resize": config.data.resize,
-            "data.max_image_pixels": config.data.max_image_pixels,
-            "data.max_image_bytes": config.data.max_image_bytes,
             "data.shard_rows": config.data.shard_rows,
+            **{f"images.{key}": value for key, value in asdict(config.images).items()},
         },
         facts=asdict(classes),
         summed=DATASET_SUMMED,
@@ -124,13 +122,13 @@ def _plan(config: Config, classes: ClassMap) -> Plan:
 
 
 def check_pairs(
-    rows: Sequence[dict[str, Any]], *, classes: ClassMap, limits: Limits, resize: tuple[int, int] | None
+    rows: Sequence[dict[str, Any]], *, classes: ClassMap, policy: ImagesSection, resize: tuple[int, int] | None
 ) -> pa.Table:
     """Fetch, check and encode planned pairs (`schema.PLAN`) into `schema.DATASET` rows; runs in tasks.
 
     Whatever is permanently wrong with a pair makes it a quarantined row; what may pass is raised.
     """
-    return pa.Table.from_pylist([_check_pair(row, classes, limits, resize) for row in rows], schema=DATASET)
+    return pa.Table.from_pylist([_check_pair(row, classes, policy, resize) for row in rows], schema=DATASET)
 
 
 def compute_stats(uri: str) -> dict[str, Any]:
@@ -212,11 +210,11 @@ def _produce(plan: Plan, check: pipeline.Load, units: Units) -> Iterator[Part]:
 
 
 def _check_pair(
-    row: dict[str, Any], classes: ClassMap, limits: Limits, resize: tuple[int, int] | None
+    row: dict[str, Any], classes: ClassMap, policy: ImagesSection, resize: tuple[int, int] | None
 ) -> dict[str, Any]:
     result = {name: row.get(name) for name in IDENTITY}
     try:
-        pair = fetch_pair(row, classes, limits)
+        pair = fetch_pair(row, classes, policy)
         if pair.mask is None:
             raise ImageError("missing_mask", "no mask of this name; add it, or predict without truth")
     except ImageError as error:

@@ -1,17 +1,16 @@
 import struct
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from tests.unit.image_files import LIMITS, encode, gradient
+from tests.unit.image_files import POLICY, encode, exif, gradient, grey_png, grey_tiff, palette_of, png_chunk, rotated
+from unet_ray.config import ImagesSection
 from unet_ray.errors import ImageError
-from unet_ray.images.decode import Limits, decode_image, decode_mask, decode_plain
+from unet_ray.images.decode import decode_image, decode_mask, decode_plain
 
 IMAGE = gradient(24, 32)
 GREY = IMAGE[:, :, 0]
@@ -22,71 +21,14 @@ PNGS = {
     "grey": encode(NOISE[:, :, 0], "PNG"),
     "palette": encode(Image.fromarray(NOISE).quantize(20), "PNG"),
 }
-ORIENTATION = 0x0112
 
 
-def code_of(decode: Any, data: bytes, limits: Limits = LIMITS) -> str:
+def code_of(decode: Any, data: bytes, policy: ImagesSection = POLICY) -> str:
     with pytest.raises(ImageError) as caught:
-        decode(data, limits)
+        decode(data, policy)
     assert "\n" not in caught.value.message
     assert "0x" not in caught.value.message.replace("\\x", "")  # an address would differ from run to run
     return caught.value.code
-
-
-def palette_of(indices: NDArray[np.uint8], colours: Sequence[int] = range(36)) -> Image.Image:
-    picture = Image.fromarray(indices, "P")
-    picture.putpalette(colours)
-    return picture
-
-
-def png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def grey_png(rows: list[list[int]], bits: int) -> bytes:
-    """Return a grey PNG with samples of 1, 2 or 4 bits, which Pillow reads but does not write."""
-    per_byte = 8 // bits
-    packed = b""
-    for row in rows:
-        padded = row + [0] * (-len(row) % per_byte)
-        chunks = [padded[start : start + per_byte] for start in range(0, len(padded), per_byte)]
-        packed += b"\0" + bytes(int("".join(f"{value:0{bits}b}" for value in chunk), 2) for chunk in chunks)
-    header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), bits, 0, 0, 0, 0)
-    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(packed)) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def grey_tiff(rows: list[list[int]], bits: int, photometric: int) -> bytes:
-    """Return an uncompressed grey TIFF of one strip, its width a multiple of the samples in a byte."""
-    strip = b"".join(
-        int("".join(f"{value:0{bits}b}" for value in row), 2).to_bytes(len(row) * bits // 8, "big") for row in rows
-    )
-    tags = [(256, len(rows[0])), (257, len(rows)), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1)]
-    tags += [(278, len(rows)), (279, len(strip))]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    offset = 8 + len(strip)
-    return b"II*\0" + struct.pack("<I", offset) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
-
-
-def rotated(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return upright pixels as a camera stores them with an orientation: the inverse of what a viewer does."""
-    stored = {
-        1: pixels,
-        2: np.fliplr(pixels),
-        3: np.rot90(pixels, 2),
-        4: np.flipud(pixels),
-        5: pixels.swapaxes(0, 1),
-        6: np.rot90(pixels),
-        7: np.rot90(pixels, 2).swapaxes(0, 1),
-        8: np.rot90(pixels, -1),
-    }[orientation]
-    return np.ascontiguousarray(stored)
-
-
-def exif(orientation: int) -> bytes:
-    tags = Image.Exif()
-    tags[ORIENTATION] = orientation
-    return tags.tobytes()
 
 
 # Images: what is read
@@ -97,14 +39,15 @@ def exif(orientation: int) -> bytes:
     [
         (encode(IMAGE, "PNG"), True),
         (encode(IMAGE, "TIFF"), False),
+        (encode(IMAGE, "TIFF", big_tiff=True), False),
         (encode(np.dstack([IMAGE, GREY]), "PNG"), False),
         (encode(np.dstack([IMAGE, np.zeros_like(GREY)]), "PNG"), False),
         (cv2.imencode(".png", IMAGE[:, :, ::-1].astype(np.uint16) * 256 + 200)[1].tobytes(), True),
     ],
-    ids=["PNG", "TIFF", "alpha", "transparent", "16 bits a channel"],
+    ids=["PNG", "TIFF", "BigTIFF", "alpha", "transparent", "16 bits a channel"],
 )
 def test_a_lossless_colour_file_gives_its_pixels(data: bytes, plain: bool) -> None:
-    image, found_plain = decode_image(data, LIMITS)
+    image, found_plain = decode_image(data, POLICY)
     assert image.dtype == np.uint8
     assert np.array_equal(image, IMAGE)
     assert found_plain is plain
@@ -112,7 +55,7 @@ def test_a_lossless_colour_file_gives_its_pixels(data: bytes, plain: bool) -> No
 
 def test_a_palette_gives_its_colours() -> None:
     colours = np.array([[255, 0, 0], [1, 2, 3], [0, 0, 255]])
-    image, plain = decode_image(encode(palette_of(IDS % 3, colours.ravel().tolist()), "PNG"), LIMITS)
+    image, plain = decode_image(encode(palette_of(IDS % 3, colours.ravel().tolist()), "PNG"), POLICY)
     assert np.array_equal(image, colours[IDS % 3])
     assert not plain
 
@@ -130,20 +73,20 @@ def test_a_palette_gives_its_colours() -> None:
     ids=["PNG", "TIFF", "alpha", "16 bits", "TIFF of 16 bits", "TIFF where 0 is white"],
 )
 def test_a_grey_file_gives_three_equal_channels(data: bytes, plain: bool) -> None:
-    image, found_plain = decode_image(data, LIMITS)
+    image, found_plain = decode_image(data, POLICY)
     assert np.array_equal(image, np.repeat(GREY[:, :, None], 3, axis=2))
     assert found_plain is plain
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 def test_a_jpeg_gives_about_its_pixels_and_is_plain(options: dict[str, Any]) -> None:
-    image, plain = decode_image(encode(IMAGE, "JPEG", quality=95, **options), LIMITS)
+    image, plain = decode_image(encode(IMAGE, "JPEG", quality=95, **options), POLICY)
     assert np.abs(image.astype(int) - IMAGE).mean() < 2
     assert plain
 
 
 def test_a_cmyk_jpeg_gives_its_colours() -> None:
-    image, plain = decode_image(encode(Image.new("CMYK", (4, 3), (0, 255, 255, 0)), "JPEG"), LIMITS)
+    image, plain = decode_image(encode(Image.new("CMYK", (4, 3), (0, 255, 255, 0)), "JPEG"), POLICY)
     assert image.shape == (3, 4, 3)
     assert np.abs(image.astype(int) - (255, 0, 0)).max() <= 2
     assert not plain
@@ -151,25 +94,25 @@ def test_a_cmyk_jpeg_gives_its_colours() -> None:
 
 def test_a_photo_with_a_preview_inside_gives_the_photo() -> None:
     photo, preview = Image.fromarray(IMAGE), Image.fromarray(IMAGE[::2, ::2].copy())
-    image, plain = decode_image(encode(photo, "MPO", save_all=True, append_images=[preview], quality=95), LIMITS)
+    image, plain = decode_image(encode(photo, "MPO", save_all=True, append_images=[preview], quality=95), POLICY)
     assert np.abs(image.astype(int) - IMAGE).mean() < 2
-    assert not plain
+    assert plain
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_image_and_its_mask_are_turned_upright(orientation: int, format: str) -> None:
-    image, plain = decode_image(encode(rotated(IMAGE, orientation), format, exif=exif(orientation)), LIMITS)
+    image, plain = decode_image(encode(rotated(IMAGE, orientation), format, exif=exif(orientation)), POLICY)
     assert np.array_equal(image, IMAGE)
     assert plain is (orientation == 1 and format == "PNG")
-    mask = decode_mask(encode(rotated(IDS, orientation), format, exif=exif(orientation)), LIMITS)
+    mask = decode_mask(encode(rotated(IDS, orientation), format, exif=exif(orientation)), POLICY)
     assert np.array_equal(mask, IDS)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_jpeg_is_turned_upright(orientation: int) -> None:
     data = encode(rotated(IMAGE, orientation), "JPEG", quality=95, exif=exif(orientation))
-    image, plain = decode_image(data, LIMITS)
+    image, plain = decode_image(data, POLICY)
     assert image.shape == IMAGE.shape
     assert np.abs(image.astype(int) - IMAGE).mean() < 2
     assert plain is (orientation == 1)
@@ -179,15 +122,15 @@ def test_an_orientation_that_stands_behind_the_pixels_counts() -> None:
     data = encode(rotated(IMAGE, 6), "PNG")
     end = png_chunk(b"IEND", b"")
     late = data.removesuffix(end) + png_chunk(b"eXIf", exif(6).removeprefix(b"Exif\0\0")) + end
-    assert np.array_equal(decode_image(late, LIMITS)[0], IMAGE)
+    assert np.array_equal(decode_image(late, POLICY)[0], IMAGE)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("damaged", [b"Exif\0\0garbage!", b"Exif\0\0MM\0*\0\0\xff\xff", exif(9), exif(0)])
 def test_exif_that_makes_no_sense_is_taken_for_none(damaged: bytes, format: str) -> None:
-    image, plain = decode_image(encode(IMAGE, format, exif=damaged), LIMITS)
-    assert np.array_equal(image, decode_image(encode(IMAGE, format), LIMITS)[0])
+    image, plain = decode_image(encode(IMAGE, format, exif=damaged), POLICY)
+    assert np.array_equal(image, decode_image(encode(IMAGE, format), POLICY)[0])
     assert plain
 
 
@@ -204,7 +147,7 @@ def test_exif_that_makes_no_sense_is_taken_for_none(damaged: bytes, format: str)
     ],
 )
 def test_a_plain_file_decodes_the_same_when_a_dataset_holds_it(data: bytes) -> None:
-    image, plain = decode_image(data, LIMITS)
+    image, plain = decode_image(data, POLICY)
     assert plain
     assert np.array_equal(decode_plain(data), image)
 
@@ -246,7 +189,7 @@ def test_a_stored_image_that_broke_says_how_to_find_out_more() -> None:
     ],
 )
 def test_a_mask_gives_the_numbers_it_stores(data: bytes) -> None:
-    mask = decode_mask(data, LIMITS)
+    mask = decode_mask(data, POLICY)
     assert mask.dtype == np.uint16
     assert np.array_equal(mask, IDS)
 
@@ -254,20 +197,20 @@ def test_a_mask_gives_the_numbers_it_stores(data: bytes) -> None:
 @pytest.mark.parametrize(("bits", "top"), [(1, 1), (2, 3), (4, 15)])
 def test_a_mask_of_few_bits_is_not_stretched(bits: int, top: int) -> None:
     rows = [[value % (top + 1) for value in range(row, row + 16)] for row in range(3)]
-    assert decode_mask(grey_png(rows, bits), LIMITS).tolist() == rows
+    assert decode_mask(grey_png(rows, bits), POLICY).tolist() == rows
     for photometric in (0, 1):
-        assert decode_mask(grey_tiff(rows, bits, photometric), LIMITS).tolist() == rows
+        assert decode_mask(grey_tiff(rows, bits, photometric), POLICY).tolist() == rows
 
 
 def test_a_mask_of_16_bits_keeps_all_of_them() -> None:
     ids = IDS.astype(np.uint16) * 5461
     for data in (encode(ids, "PNG"), encode(ids, "TIFF"), encode(ids, "TIFF", compression="tiff_lzw")):
-        assert np.array_equal(decode_mask(data, LIMITS), ids)
+        assert np.array_equal(decode_mask(data, POLICY), ids)
 
 
 def test_a_palette_with_doubled_colours_keeps_its_indices() -> None:
     picture = palette_of(IDS, colours=[9, 9, 9] * 12)
-    assert np.array_equal(decode_mask(encode(picture, "PNG"), LIMITS), IDS)
+    assert np.array_equal(decode_mask(encode(picture, "PNG"), POLICY), IDS)
 
 
 # What is refused
@@ -286,7 +229,7 @@ def test_a_palette_with_doubled_colours_keeps_its_indices() -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "truncated"),
         (grey_png([[0]], 2).replace(b"IHDR", b"IHDX"), "corrupt"),
         (b"II*\0" + bytes(100), "corrupt"),
-        (encode(GREY, "TIFF")[:-500], "corrupt"),
+        (encode(GREY, "TIFF")[:-500], "truncated"),
         (encode(GREY, "TIFF", save_all=True, append_images=[Image.fromarray(GREY)]), "multi_frame"),
         (encode(GREY, "PNG", save_all=True, append_images=[Image.fromarray(255 - GREY)]), "multi_frame"),
         (encode(GREY.astype(np.int32), "TIFF"), "unsupported_mode"),
@@ -328,11 +271,11 @@ def test_a_flipped_bit_in_a_png_is_found(kind: str) -> None:
 @pytest.mark.parametrize("decode", [decode_image, decode_mask])
 def test_the_limits_hold_before_anything_is_decoded(decode: Any) -> None:
     data = encode(IDS, "PNG")
-    decode(data, Limits(pixels=12, bytes=len(data)))
-    with pytest.raises(ImageError, match=r"too_large: 4 x 3 px, data\.max_image_pixels is 11"):
-        decode(data, Limits(pixels=11, bytes=len(data)))
-    with pytest.raises(ImageError, match=rf"too_large: {len(data)} bytes, data\.max_image_bytes is {len(data) - 1}"):
-        decode(data, Limits(pixels=12, bytes=len(data) - 1))
+    decode(data, ImagesSection(max_pixels=12, max_bytes=len(data)))
+    with pytest.raises(ImageError, match=r"too_large: 4 x 3 px, images\.max_pixels is 11"):
+        decode(data, ImagesSection(max_pixels=11, max_bytes=len(data)))
+    with pytest.raises(ImageError, match=rf"too_large: {len(data)} bytes, images\.max_bytes is {len(data) - 1}"):
+        decode(data, ImagesSection(max_pixels=12, max_bytes=len(data) - 1))
 
 
 def test_a_header_that_promises_billions_of_pixels_is_believed_and_refused() -> None:
@@ -360,10 +303,10 @@ def test_messages_say_what_was_found() -> None:
     for data, message in [
         (b"", "the file has 0 bytes"),
         (b"hello, world and more", "not a PNG, JPEG or TIFF file: it starts with b'hello, world and'"),
-        (encode(IMAGE, "PNG")[:70], "the PNG ends after 70 bytes without its end mark"),
-        (b"II*\0" + bytes(100), "TIFF: the header is broken, or of a kind that is not read"),
+        (encode(IMAGE, "PNG")[:70], "the PNG ends after 70 bytes, before its end"),
+        (b"II*\0" + bytes(100), "TIFF: its directory starts inside the header, at byte 0"),
         (encode(GREY.astype(np.int32), "TIFF"), "TIFF with pixels of type I; use 8 or 16 bits"),
     ]:
         with pytest.raises(ImageError) as caught:
-            decode_image(data, LIMITS)
+            decode_image(data, POLICY)
         assert caught.value.message == message

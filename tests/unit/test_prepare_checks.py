@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.image_files import LIMITS, encode, gradient
+from tests.unit.image_files import POLICY, encode, gradient
 from tests.unit.tiny_dataset import CLASSES, list_pairs_of, prepare_here
 from unet_ray import storage
+from unet_ray.config import ImagesSection
 from unet_ray.errors import AccessError
-from unet_ray.images.decode import Limits, decode_plain
+from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.images.resize import resize_image, resize_mask
 from unet_ray.prepare import check_pairs
@@ -37,8 +38,10 @@ def planned(root: Path, image: bytes | None, mask: bytes | None, **changes: Any)
     return row | changes
 
 
-def check(row: dict[str, Any], *, resize: tuple[int, int] | None = None, limits: Limits = LIMITS) -> dict[str, Any]:
-    table = check_pairs([row], classes=CLASSES, limits=limits, resize=resize)
+def check(
+    row: dict[str, Any], *, resize: tuple[int, int] | None = None, policy: ImagesSection = POLICY
+) -> dict[str, Any]:
+    table = check_pairs([row], classes=CLASSES, policy=policy, resize=resize)
     assert table.schema == DATASET
     [checked] = table.to_pylist()
     return dict(checked)
@@ -99,7 +102,7 @@ def test_a_pair_of_the_wanted_size_is_not_encoded_again(tmp_path: Path) -> None:
 def test_sums_of_a_bright_frame_do_not_overflow(tmp_path: Path) -> None:
     white, mask = np.full((90, 400, 3), 255, np.uint8), np.ones((90, 400), np.uint8)
     row = planned(tmp_path, encode(white, "PNG"), encode(mask, "PNG"))
-    checked = check(row, limits=Limits(pixels=36_000, bytes=10**6))
+    checked = check(row, policy=ImagesSection(max_pixels=36_000, max_bytes=10**6))
     assert checked["channel_sum"] == [255 * 36_000] * 3
     assert checked["channel_square_sum"] == [255**2 * 36_000] * 3
     assert 255**2 * 36_000 > 2**31
@@ -113,7 +116,7 @@ GOOD, GOOD_MASK = encode(IMAGE, "PNG"), encode(MASK, "PNG")
     [
         (b"", GOOD_MASK, "empty_object", "the file has 0 bytes"),
         (b"hello", GOOD_MASK, "not_an_image", "not a PNG, JPEG or TIFF file: it starts with b'hello'"),
-        (GOOD[:-20], GOOD_MASK, "truncated", f"the PNG ends after {len(GOOD) - 20} bytes without its end mark"),
+        (GOOD[:-20], GOOD_MASK, "truncated", f"the PNG ends after {len(GOOD) - 20} bytes, before its end"),
         (None, GOOD_MASK, "missing_image", "could not read ROOT/a.png: there is no such file or folder"),
         (GOOD, None, "missing_mask", "mask ROOT/a_mask.png: could not read ROOT/a_mask.png: there is no such file"),
         (GOOD, b"", "empty_object", "mask ROOT/a_mask.png: the file has 0 bytes"),
@@ -150,7 +153,7 @@ def test_a_file_that_was_listed_too_large_is_not_even_read(tmp_path: Path, what:
     checked = check(row)
     assert checked["error_code"] == "too_large"
     found = checked["error_message"].replace(str(tmp_path), "ROOT")
-    assert found == f"{prefix}1000000000000 bytes, data.max_image_bytes is {LIMITS.bytes}"
+    assert found == f"{prefix}1000000000000 bytes, images.max_bytes is {POLICY.max_bytes}"
 
 
 def test_what_the_user_can_repair_stops_the_job_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

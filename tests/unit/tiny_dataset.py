@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.unit.image_files import LIMITS, encode, gradient
+from tests.unit.image_files import POLICY, encode, gradient
 from unet_ray import storage
 from unet_ray.datasets.listing import Listing, list_folder
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
@@ -66,7 +66,7 @@ def prepare_here(uri: str, listing: Listing, resize: tuple[int, int] | None = No
 
     def produce(units: Sequence[Unit]) -> Iterator[Part]:
         for unit in units:
-            rows = check_pairs(plan.read(unit), classes=CLASSES, limits=LIMITS, resize=resize)
+            rows = check_pairs(plan.read(unit), classes=CLASSES, policy=POLICY, resize=resize)
             yield write_part(plan, [unit], rows, row_group_rows=ROW_GROUP_ROWS)
 
     fill(plan, produce, limits=QuarantineLimits(fraction=0.5))

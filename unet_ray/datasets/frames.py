@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unet_ray import storage
+from unet_ray.config import ImagesSection
 from unet_ray.datasets.prepared import read_pair
 from unet_ray.errors import ChangedError, ImageError, NotFoundError
-from unet_ray.images.decode import Limits, decode_image, decode_mask, decode_plain
+from unet_ray.images.decode import decode_image, decode_mask, decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
 from unet_ray.schema import IDENTITY
@@ -45,9 +46,9 @@ class Pair:
     mask: NDArray[np.uint8] | None
 
 
-def load_frames(rows: Sequence[Mapping[str, Any]], *, classes: ClassMap, limits: Limits) -> pa.Table:
+def load_frames(rows: Sequence[Mapping[str, Any]], *, classes: ClassMap, policy: ImagesSection) -> pa.Table:
     """Return planned rows (`schema.PLAN`) as `FRAMES`; a bad file gives a row with an error and no pixels."""
-    return pa.Table.from_pylist([_load_frame(row, classes, limits) for row in rows], schema=FRAMES)
+    return pa.Table.from_pylist([_load_frame(row, classes, policy) for row in rows], schema=FRAMES)
 
 
 def view_frames(frames: pa.Table) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | None]:
@@ -64,7 +65,7 @@ def view_frames(frames: pa.Table) -> list[tuple[NDArray[np.uint8], NDArray[np.ui
 
 
 def read_frame(
-    row: Mapping[str, Any], classes: ClassMap, limits: Limits
+    row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Return a planned frame as ``(H, W, 3)`` uint8 RGB and its ``(H, W)`` uint8 true mask, or None without truth.
 
@@ -72,14 +73,14 @@ def read_frame(
         ImageError: As `fetch_pair`.
     """
     if row["part_uri"] is None:
-        pair = fetch_pair(row, classes, limits)
+        pair = fetch_pair(row, classes, policy)
         return pair.image, pair.mask
     data, png = read_pair(row["part_uri"], row["part_row"])
     image = decode_plain(data)
     return image, decode_stored_mask(png, image.shape[0], image.shape[1], "png")
 
 
-def fetch_pair(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> Pair:
+def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection) -> Pair:
     """Fetch, decode and check the files of a planned row.
 
     Raises:
@@ -87,12 +88,12 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> Pai
             changed_mask), unusable (see `images.decode`), or the mask does not
             fit: class_id_out_of_range, mask_size_mismatch.
     """
-    data = _fetch(row, "image", limits)
-    image, plain = decode_image(data, limits)
+    data = _fetch(row, "image", policy)
+    image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
         return Pair(data=data, plain=plain, image=image, mask=None)
     try:
-        mask = classes.to_class_ids(decode_mask(_fetch(row, "mask", limits), limits))
+        mask = classes.to_class_ids(decode_mask(_fetch(row, "mask", policy), policy))
     except ImageError as error:
         raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
     if mask.shape != image.shape[:2]:
@@ -101,10 +102,10 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> Pai
     return Pair(data=data, plain=plain, image=image, mask=mask)
 
 
-def _load_frame(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> dict[str, Any]:
+def _load_frame(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection) -> dict[str, Any]:
     result = {name: row[name] for name in IDENTITY}
     try:
-        image, mask = read_frame(row, classes, limits)
+        image, mask = read_frame(row, classes, policy)
     except ImageError as error:
         return result | {"error_code": error.code, "error_message": error.message}
     return result | {
@@ -115,10 +116,10 @@ def _load_frame(row: Mapping[str, Any], classes: ClassMap, limits: Limits) -> di
     }
 
 
-def _fetch(row: Mapping[str, Any], what: str, limits: Limits) -> bytes:
+def _fetch(row: Mapping[str, Any], what: str, policy: ImagesSection) -> bytes:
     size = row.get(f"{what}_bytes")
-    if size is not None and size > limits.bytes:
-        raise ImageError("too_large", f"{size} bytes, data.max_image_bytes is {limits.bytes}")
+    if size is not None and size > policy.max_bytes:
+        raise ImageError("too_large", f"{size} bytes, images.max_bytes is {policy.max_bytes}")
     try:
         return storage.read_bytes(row[f"{what}_uri"], etag=row.get(f"{what}_etag"))
     except NotFoundError as error:

@@ -16,7 +16,6 @@ from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.listing import Listing, Row, list_folder, list_pairs
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
-from unet_ray.images.decode import Limits
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
@@ -86,8 +85,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         "precision": precision,
         "mask_encoding": config.predict.mask_encoding,
     }
-    limits = Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes)
-    load = functools.partial(load_frames, classes=classes, limits=limits)
+    load = functools.partial(load_frames, classes=classes, policy=config.images)
     success, already = fill(
         plan,
         functools.partial(_produce, plan, load, network_kwargs, resources),
@@ -147,10 +145,11 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     return create_plan(uri, listing.rows, terms, notes=listing.summary())
 
 
-def _name_source(config: Config, prepared: Prepared | None) -> dict[str, str]:
-    """Return the settings that name where the frames come from."""
+def _name_source(config: Config, prepared: Prepared | None) -> dict[str, Any]:
+    """Return the settings that name where the frames come from, and for files how they are read."""
     if prepared is None:
-        return {"predict.images": str(config.predict.images).rstrip("/")}
+        policy = {f"images.{key}": value for key, value in asdict(config.images).items()}
+        return {"predict.images": str(config.predict.images).rstrip("/"), **policy}
     return {"predict.split": config.predict.split, "data.dataset": prepared.table.plan.run_id}
 
 

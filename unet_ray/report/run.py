@@ -18,7 +18,6 @@ from unet_ray.datasets.frames import read_frame
 from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.faults import translated
 from unet_ray.history import read_history
-from unet_ray.images.decode import Limits
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import score
@@ -143,12 +142,11 @@ def _panels(config: Config, table: Table, classes: ClassMap, rows: pa.Table) -> 
     planned = {row["row_id"]: row for part in table.plan.scan() for row in _only(part, wanted)}
     predicted = {row["row_id"]: row for row in _read_masks(table, wanted)}
     encoding = table.plan.facts["mask_encoding"]
-    limits = Limits(pixels=config.data.max_image_pixels, bytes=config.data.max_image_bytes)
     panels = []
     for kind, row_id, value in chosen:
         row = predicted[row_id]
         try:
-            image, true_mask = read_frame(planned[row_id], classes, limits)
+            image, true_mask = read_frame(planned[row_id], classes, config.images)
         except ImageError as error:
             logger.warning("%s: not shown, the frame cannot be read any more: %s", row["image_id"], error)
             continue

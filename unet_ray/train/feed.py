@@ -22,10 +22,10 @@ from ray.data._internal.execution.backpressure_policy import (
 )
 
 from unet_ray.augment import make_rng, normalise_colour, sample_affine, sample_colour, warp_pair
-from unet_ray.config import AugmentSection
+from unet_ray.config import AugmentSection, ImagesSection
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS, read_pair
-from unet_ray.images.decode import Limits, decode_plain
+from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
 from unet_ray.pipeline import in_tasks
@@ -70,7 +70,7 @@ class Source:
     val: "ray.ObjectRef[pa.Table] | None"
     part_uris: tuple[str, ...]
     classes: ClassMap
-    limits: Limits
+    policy: ImagesSection
     seed: int
     augment: AugmentSection
     crop: tuple[int, int]
@@ -134,7 +134,7 @@ def _make_frames(item: Item, source: Source, schedule: Schedule) -> pa.Table:
     assert source.val is not None
     rows = ray.get(source.val).take(pa.array(list(schedule.eval_positions(item.number)))).to_pylist()
     located = [row | {"part_uri": source.part_uris[row["part"]]} for row in rows]
-    return load_frames(located, classes=source.classes, limits=source.limits)
+    return load_frames(located, classes=source.classes, policy=source.policy)
 
 
 @functools.lru_cache(maxsize=2)

@@ -22,7 +22,6 @@ from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
 from unet_ray.errors import ConfigError, ExistsError, PlanMismatchError
-from unet_ray.images.decode import Limits
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.progress import format_duration
 from unet_ray.table.plan import name_difference
@@ -163,13 +162,12 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         input_size=prepared.resize,
         dataset_run_id=prepared.table.plan.run_id,
     )
-    settings = prepared.table.plan.settings
     source = Source(
         train=ray.put(train),
         val=None if val is None else ray.put(val),
         part_uris=tuple(prepared.table.part_uris()),
         classes=classes,
-        limits=Limits(pixels=settings["data.max_image_pixels"], bytes=settings["data.max_image_bytes"]),
+        policy=config.images,
         seed=config.run.seed,
         augment=config.augment,
         crop=_crop(config, train["height"][0].as_py(), train["width"][0].as_py()),

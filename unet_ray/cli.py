@@ -71,8 +71,9 @@ def _run_stage(stage: str, argv: Sequence[str] | None) -> int:
     try:
         namespace, unknown = parser.parse_known_args(argv)
         if unknown:
-            key = unknown[0].lstrip("-").partition("=")[0]
-            raise ConfigError(f"{unknown[0]}: no such option{nearest(key, prefix='--')} (see unet-ray {stage} --help)")
+            option = unknown[0].partition("=")[0]
+            hint = nearest(option.lstrip("-"), prefix="--")
+            raise ConfigError(f"{option}: no such option{hint} (see unet-ray {stage} --help)")
         options = vars(namespace)
         path = options.pop("config")
         typed = {key: _as_yaml(value) for key, value in options.items() if value is not None}

@@ -1,6 +1,5 @@
 """Real commands, stopped at moments that matter: the right code, soon, nothing left running, and the way to go on."""
 
-import os
 import shlex
 import signal
 import subprocess

@@ -167,7 +167,7 @@ def test_local_places_become_absolute_and_others_stay(
     ("argv", "message"),
     [
         (["--optim.lrr", "1"], "--optim.lrr: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
-        (["--optim.lrr=1"], "--optim.lrr=1: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
+        (["--optim.lrr=1"], "--optim.lrr: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
         (["--epochs", "1"], "--epochs: no such option; did you mean --train.epochs? (see unet-ray train --help)"),
         (["--optim.l", "1"], "--optim.l: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
         (["other.yaml"], "other.yaml: no such option (see unet-ray train --help)"),

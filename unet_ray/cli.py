@@ -2,7 +2,7 @@
 
 The only place, with ``jobs/``, that reads argv, sets up logging and connects to Ray. Heavy imports wait until a
 command runs, so ``--help`` answers at once. Standard output carries one JSON line, the result; all else goes to
-standard error. Exit codes: 0 done, 1 a fault of ours, 2 the user's to fix, 130 and 143 stopped by a signal.
+standard error. Exit codes: 0 done, 1 a fault of ours, 2 the user's to fix, 130 and 143 stopped by a signal (`signals`).
 """
 
 import argparse
@@ -10,16 +10,17 @@ import contextlib
 import dataclasses
 import json
 import logging
-import signal
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
+from functools import partial
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from unet_ray import __version__
 from unet_ray.config import ClassWeights, Config
 from unet_ray.config_file import leaves, load_config, nearest, sections
 from unet_ray.errors import ConfigError, UnetRayError
+from unet_ray.signals import stoppable
 
 STAGES = {
     "prepare": "frames and masks in, a checked and sealed dataset out",
@@ -33,6 +34,23 @@ _VERIFY = "re-hash and recount a dataset or predictions table"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``unet-ray`` command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in STAGES:
+        return run_stage(arguments[0], arguments[1:])
+    return stoppable(partial(_run_command, arguments), shlex.join(["unet-ray", *arguments]))
+
+
+def run_stage(stage: str, argv: Sequence[str] | None = None) -> int:
+    """Run one stage from its command line: a YAML file and overrides; returns the exit code.
+
+    Args:
+        stage: One of `STAGES`.
+        argv: Arguments of ``unet-ray STAGE``; None takes those of the process, which is a script of ``jobs/``.
+    """
+    command = ["python", *sys.argv] if argv is None else ["unet-ray", stage, *argv]
+    return stoppable(partial(_run_stage, stage, argv), shlex.join(command))
+
+
+def _run_command(arguments: Sequence[str]) -> int:
     parser = _Parser(prog="unet-ray", description="Semantic segmentation as a distributed batch job on Ray.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -41,8 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify = commands.add_parser("verify", help=_VERIFY, description=_VERIFY)
     verify.add_argument("uri", help="URI of the table")
     verify.add_argument("--gc", action="store_true", help="delete parts that no manifest lists")
-    if arguments and arguments[0] in STAGES:
-        return run_stage(arguments[0], arguments[1:])
     try:
         options = parser.parse_args(arguments)
     except ConfigError as error:
@@ -50,19 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(lambda: _verify(options.uri, options.gc))
 
 
-def run_stage(stage: str, argv: Sequence[str] | None = None) -> int:
-    """Run one stage from its command line: a YAML file and overrides; returns the exit code.
-
-    Args:
-        stage: One of `STAGES`.
-        argv: Arguments after the program's name; None takes those of the process.
-    """
+def _run_stage(stage: str, argv: Sequence[str] | None) -> int:
     parser = stage_parser(stage)
     try:
         namespace, unknown = parser.parse_known_args(argv)
         if unknown:
-            key = unknown[0].lstrip("-").partition("=")[0]
-            raise ConfigError(f"{unknown[0]}: no such option{nearest(key, prefix='--')} (see unet-ray {stage} --help)")
+            option = unknown[0].partition("=")[0]
+            hint = nearest(option.lstrip("-"), prefix="--")
+            raise ConfigError(f"{option}: no such option{hint} (see unet-ray {stage} --help)")
         options = vars(namespace)
         path = options.pop("config")
         typed = {key: _as_yaml(value) for key, value in options.items() if value is not None}
@@ -142,7 +153,6 @@ def _run(stage: str, config: Config) -> Mapping[str, Any]:
     else:
         from unet_ray.predict.run import run
     with runtime.connected():
-        signal.signal(signal.SIGTERM, _stop)  # after Ray, which has a handler of its own
         return dataclasses.asdict(run(config))
 
 
@@ -161,7 +171,7 @@ def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
     """Do the work with logging set up and output kept apart; turn errors into one line and a code."""
     out = sys.stdout
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     ours = logging.getLogger("unet_ray")
     ours.handlers, ours.propagate = [handler], False
     ours.setLevel(logging.INFO)
@@ -170,10 +180,6 @@ def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             result = work()
-    except KeyboardInterrupt:
-        terminated = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # by `_stop`
-        sys.stderr.write("stopped; run the same command again to go on\n")
-        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except Exception as error:
         from unet_ray.runtime import our_error
 
@@ -186,12 +192,16 @@ def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
     return 0
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Interrupt the job as Ctrl-C does: of all exceptions, Ray passes on only this one unharmed."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+class _OneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _printable(super().formatMessage(record))
+
+
+def _printable(text: str) -> str:
+    """Escape what could forge a line or drive a terminal: names of files and words of stores are not ours."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _fail(error: UnetRayError) -> int:
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {_printable(' '.join(str(error).split()))}\n")
     return 2

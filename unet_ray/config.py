@@ -5,6 +5,7 @@ from Python. Credentials and endpoints are not configuration: they come from the
 writing is `config_file`'s.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, dataclass_transform
 
@@ -27,6 +28,23 @@ def _require(ok: bool, key: str, rule: str, found: object) -> None:
         raise ConfigError(f"{key}: must be {rule}, got {found!r}")
 
 
+_SECRET = re.compile(r"^[a-z0-9+.-]+://[^/]*@|[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=)", re.IGNORECASE)
+
+
+def carries_secret(uri: str) -> bool:
+    """Tell whether a URI holds a user and password, or the signature of a presigned one."""
+    return _SECRET.search(uri) is not None
+
+
+def _require_no_secret(section: str, **uris: str | None) -> None:
+    for name, uri in uris.items():
+        if uri is not None and carries_secret(uri):
+            raise ConfigError(
+                f"{section}.{name}: holds a password or a signature, which would be stored with the results; "
+                "credentials come from the environment (AWS_*)"
+            )
+
+
 @_section
 class RunSection:
     """Which run this is and where it lives."""
@@ -47,6 +65,7 @@ class RunSection:
             self.name,
         )
         _require(self.storage != "", "run.storage", "a folder or an s3:// URI", self.storage)
+        _require_no_secret("run", storage=self.storage)
         _require(self.seed >= 0, "run.seed", ">= 0", self.seed)
 
 
@@ -84,6 +103,7 @@ class DataSection:
     """The job stops, publishing nothing, when this many rows come in one after another and none is usable."""
 
     def __post_init__(self) -> None:
+        _require_no_secret("data", root=self.root, pairs=self.pairs, dataset=self.dataset)
         if self.resize is not None:
             _require(min(self.resize) >= 16, "data.resize", "a height and a width >= 16 px", self.resize)
         _require(0 <= self.val_fraction < 1, "data.val_fraction", "in [0, 1)", self.val_fraction)
@@ -160,6 +180,8 @@ class LabelsSection:
         _require(len(self.classes) <= 255, "labels.classes", "at most 255 names", len(self.classes))
         unique = len(set(self.classes)) == len(self.classes)
         _require(unique, "labels.classes", "names used once each", list(self.classes))
+        shown = all(name.isprintable() for name in self.classes)
+        _require(shown, "labels.classes", "names without control characters", list(self.classes))
         if self.palette:
             rgb = all(0 <= value <= 255 for colour in self.palette for value in colour)
             _require(rgb, "labels.palette", "RGB values in 0..255", self.palette)
@@ -295,6 +317,8 @@ class PredictSection:
     """How pred_mask is stored: raw uint8 rows (smallest, fastest) or PNG (opens anywhere)."""
 
     def __post_init__(self) -> None:
+        _require_no_secret("predict", images=self.images, masks=self.masks, output=self.output)
+        _require_no_secret("predict", checkpoint=self.checkpoint)
         _require(self.batch_size >= 1, "predict.batch_size", ">= 1", self.batch_size)
         _require(self.shard_rows >= 1, "predict.shard_rows", ">= 1", self.shard_rows)
 

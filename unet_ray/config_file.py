@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -57,21 +58,26 @@ def parse_config(document: Mapping[str, Any], overrides: Mapping[str, str], sour
     Raises:
         ConfigError: In one line that names the key as the user typed it.
     """
-    import yaml
     from pydantic import TypeAdapter, ValidationError
 
+    from unet_ray.strict_yaml import parse_yaml
+
     merged: dict[str, Any] = {}
+    known = dict(sections())
     for section, values in document.items():
+        if section not in known:
+            raise ConfigError(f"{source}: {section}: no such key{nearest(str(section))}")
         if values is not None and not isinstance(values, Mapping):
-            raise ConfigError(f"{source}: {section}: must be a section of key: value lines, got {values!r}")
+            kind = type(values).__name__
+            raise ConfigError(f"{source}: {section}: must be a section of key: value lines, got a value ({kind})")
         merged[section] = dict(values or {})
     texts = {key for key, item, _ in leaves() if item.type in (str, str | None)}
     for key, typed in overrides.items():
         section, _, name = key.partition(".")
         try:
-            value = typed if key in texts and typed != "null" else yaml.safe_load(typed)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"--{key}: not a YAML value: {typed!r}") from error
+            value = typed if key in texts and typed != "null" else parse_yaml(typed)
+        except ValueError:
+            raise ConfigError(f"--{key}: not a YAML value: {typed!r}") from None
         merged.setdefault(section, {})[name] = value
     try:
         return TypeAdapter(Config).validate_python(merged)
@@ -97,17 +103,19 @@ def load_config(path: str, overrides: Mapping[str, str] | None = None) -> Config
     Raises:
         ConfigError: The file is missing, is not YAML, or does not validate.
     """
-    import yaml
+    from unet_ray.strict_yaml import MOST_BYTES, parse_yaml
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(path).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
         raise ConfigError(f"{path}: cannot read this configuration file: {error}") from error
+    if len(data) > MOST_BYTES:
+        raise ConfigError(f"{path}: larger than {MOST_BYTES:,} bytes, which no configuration needs; check the path")
     try:
-        document = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, ValueError) as error:
-        where = str(error).replace("\n", " ")
-        raise ConfigError(f"{path}: not valid YAML: {where}") from error
+        document = parse_yaml(data.decode("utf-8-sig")) or {}
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(document, Mapping):
         raise ConfigError(f"{path}: must hold sections such as data: and train:, got {type(document).__name__}")
     return parse_config(document, overrides or {}, source=path)
@@ -133,6 +141,8 @@ def _dotted(location: Sequence[int | str]) -> str:
 
 def nearest(key: str, prefix: str = "") -> str:
     """Return a hint at the key that was probably meant, or nothing."""
+    if re.search("aws|secret|password|token|credential", key, re.IGNORECASE):
+        return "; credentials come from the environment (AWS_*), never from a configuration"
     meant = {name: name for name, _, _ in leaves()}
     if "." not in key:
         meant = {name.partition(".")[2]: name for name in reversed(meant)}

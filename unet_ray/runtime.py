@@ -2,11 +2,13 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unet_ray import access
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError, UnetRayError
 
@@ -38,65 +40,93 @@ class Resources:
     data_cpus: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """What one machine of the cluster declares."""
+
+    cpus: int
+    gpus: int = 0
+
+
 @contextmanager
 def connected() -> Iterator[None]:
-    """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, or start one on this machine."""
+    """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, or start one on this machine.
+
+    Raises:
+        ResourceError: Without a token anybody could reach that cluster (see `access`).
+    """
+    access.check_address(os.environ)
     for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
     import ray.data
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it set a level of its own
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=max(_LOCAL_CPUS, os.cpu_count() or 1),
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            **quiet,
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    if os.environ.get("RAY_ADDRESS", "") in ("", "local"):
+        access.make_token(os.environ)
+        options |= {
+            "address": "local",
+            "num_cpus": max(_LOCAL_CPUS, os.cpu_count() or 1),
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    # On the main thread, ray.init would take SIGTERM for itself. The thread stays: its end would kill the raylet.
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        try:
+            aside.submit(ray.init, **options).result()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def require_cpu() -> None:
+    """Refuse a cluster on which a plain task would wait for ever.
+
+    Raises:
+        ResourceError: It has no CPU.
+    """
+    if not sum(node.cpus for node in _nodes()):
+        raise ResourceError("the cluster has no CPU for tasks; start a worker node, or a head with --num-cpus")
 
 
 def plan_training(scaling: ScalingSection) -> Resources:
-    """Divide the cluster for training.
-
-    Raises:
-        ResourceError: It has too few CPUs or GPUs, naming the numbers.
-    """
-    return _divide(scaling, scaling.num_workers, "scaling.num_workers")
+    """Divide the cluster for training (see `divide`)."""
+    return divide(scaling, scaling.num_workers, "scaling.num_workers", _nodes())
 
 
 def plan_prediction(scaling: ScalingSection) -> Resources:
-    """Divide the cluster for prediction; without ``scaling.predictors``, one per GPU or per two real cores.
-
-    Raises:
-        ResourceError: It has too few CPUs or GPUs, naming the numbers.
-    """
-    cpus, gpus = _cluster()
+    """Divide the cluster for prediction; without ``scaling.predictors``, one per GPU or per two real cores."""
+    nodes = _nodes()
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     wanted = scaling.predictors
     if wanted is None:
         wanted = gpus if _device(scaling, gpus) == "gpu" else max(1, min(cpus - 2, _real_cores(cpus) // 2))
-    return _divide(scaling, wanted, "scaling.predictors")
+    return divide(scaling, wanted, "scaling.predictors", nodes)
 
 
-def _divide(scaling: ScalingSection, networks: int, key: str) -> Resources:
-    cpus, gpus = _cluster()
+def divide(scaling: ScalingSection, networks: int, key: str, nodes: Sequence[Node]) -> Resources:
+    """Divide nodes between ``networks`` processes, each on one node, and the data tasks, which get a CPU at least.
+
+    Raises:
+        ResourceError: There are too few CPUs or GPUs, naming ``key`` and the numbers.
+    """
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     device = _device(scaling, gpus)
     if device == "gpu" and networks > gpus:
         raise ResourceError(f"{key}: {networks} need {networks} GPUs, the cluster has {gpus}; lower it or add GPUs")
     if networks > cpus - 1:
+        fix = "lower it" if networks > 1 and cpus > 1 else "add CPUs"
         raise ResourceError(
-            f"{key}: {networks} need {networks + 1} CPUs with the data tasks, the cluster has {cpus}; lower it"
+            f"{key}: {networks} need {networks + 1} CPUs with the data tasks, the cluster has {cpus}; {fix}"
+        )
+    if device == "gpu" and networks > (places := sum(min(node.cpus, node.gpus) for node in nodes)):
+        raise ResourceError(
+            f"{key}: {networks} need a CPU beside each GPU, the cluster has {places} such pairs; lower it or add CPUs"
         )
     data_cpus = max(1, cpus // 4) if device == "cpu" else cpus - networks
-    each = 1 if device == "gpu" else max(1, min((cpus - data_cpus) // networks, _largest_node()))
+    share = 1 if device == "gpu" else (cpus - data_cpus) // networks
+    each = next(each for each in range(share, 0, -1) if sum(node.cpus // each for node in nodes) >= networks)
     threads = max(1, min(each, _real_cores(cpus) // networks))
     return Resources(
         device=device,
@@ -115,18 +145,11 @@ def _device(scaling: ScalingSection, gpus: int) -> Literal["cpu", "gpu"]:
     return scaling.device
 
 
-def _cluster() -> tuple[int, int]:
+def _nodes() -> list[Node]:
     import ray
 
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(have.get("CPU", 0)), int(have.get("GPU", 0))
-
-
-def _largest_node() -> int:
-    import ray
-
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return int(max(node["Resources"].get("CPU", 0) for node in nodes if node["Alive"]))
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Node(cpus=int(have.get("CPU", 0)), gpus=int(have.get("GPU", 0))) for have in found]
 
 
 def _real_cores(cpus: int) -> int:

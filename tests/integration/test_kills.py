@@ -72,7 +72,7 @@ def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Path, tmp_
     checkpoints = tmp_path / "run" / "train" / "checkpoints"
     code, said = stop_when(lambda: count(checkpoints, "*") >= 1, ["train", str(experiment)], signal.SIGTERM)
     assert code == 143, said
-    assert "stopped; run the same command again to go on" in said
+    assert f"to go on: unet-ray train {experiment}" in said
     code, _ = stop_when(lambda: count(checkpoints, "*/MANIFEST.json") >= 2, ["train", str(experiment)], signal.SIGKILL)
     assert code == -signal.SIGKILL
     resumed = run("train", experiment)

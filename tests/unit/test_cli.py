@@ -1,7 +1,6 @@
 import json
 import logging
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -168,7 +167,7 @@ def test_local_places_become_absolute_and_others_stay(
     ("argv", "message"),
     [
         (["--optim.lrr", "1"], "--optim.lrr: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
-        (["--optim.lrr=1"], "--optim.lrr=1: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
+        (["--optim.lrr=1"], "--optim.lrr: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
         (["--epochs", "1"], "--epochs: no such option; did you mean --train.epochs? (see unet-ray train --help)"),
         (["--optim.l", "1"], "--optim.l: no such option; did you mean --optim.lr? (see unet-ray train --help)"),
         (["other.yaml"], "other.yaml: no such option (see unet-ray train --help)"),
@@ -252,21 +251,20 @@ def test_a_fault_that_is_not_the_users_keeps_its_traceback(yaml_file: str, stage
         main(["train", yaml_file])
 
 
-def test_a_command_that_is_interrupted_says_how_to_go_on(
+def test_nothing_forges_a_line_or_drives_the_terminal(
     capsys: pytest.CaptureFixture[str], yaml_file: str, stage_does: Callable[..., None]
 ) -> None:
+    name = "a\r\n00:00:00 trained\x1b[2J\x9b2J\u202e\u2028.png"
+
     def work(config: Config) -> Mapping[str, Any]:
-        signal.raise_signal(signal.SIGINT)
-        return {}
+        logging.getLogger("unet_ray.report").warning("%s: not shown", name)
+        raise CheckpointError(f"{name}: no checkpoint")
 
     stage_does(work)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    try:
-        assert main(["train", yaml_file]) == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "stopped; run the same command again to go on\n")
+    assert main(["report", yaml_file]) == 2
+    logged, error = capsys.readouterr().err.splitlines()
+    assert logged.endswith(r" a\r\n00:00:00 trained\x1b[2J\x9b2J\u202e\u2028.png: not shown")
+    assert error == r"error: a 00:00:00 trained\x1b[2J\x9b2J\u202e .png: no checkpoint"
 
 
 # verify

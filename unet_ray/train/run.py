@@ -113,7 +113,7 @@ def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> di
         schedule.world_size, resources.device, job.precision, resources.threads_per_network,
     )  # fmt: skip
     filesystem, path = storage.arrow_filesystem(f"{config.train_uri}/_ray")
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         train_worker,  # type: ignore[arg-type]
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
@@ -142,6 +142,11 @@ def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> di
     summary = result.return_value  # type: ignore[attr-defined]
     assert isinstance(summary, dict)
     return summary
+
+
+class _Trainer(TorchTrainer):
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Leave Ctrl-C to whoever runs the job: Ray Train's handler would end the process with a code of its own."""
 
 
 def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, messages: Queue) -> Job:

@@ -1,0 +1,79 @@
+"""Who may reach the Ray cluster: whoever can, runs code on it, so a token guards every cluster we start or join."""
+
+import contextlib
+import ipaddress
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from unet_ray.errors import ResourceError
+
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray gives the driver of a submitted job, under this very name
+
+
+def check_address(environment: Mapping[str, str]) -> None:
+    """Refuse to join a cluster over a network without token authentication.
+
+    Three cases need none. A driver that ``ray job submit`` started finds a ``RAY_ADDRESS`` that Ray itself set: it
+    runs on a node of that cluster already, past any guard. ``auto`` is the cluster this machine is a node of, where
+    Ray turns the token on by itself if it finds one. A loopback address is reached by this machine's processes only.
+
+    Raises:
+        ResourceError: The address of ``RAY_ADDRESS`` is another, and ``RAY_AUTH_MODE`` is not ``token``.
+    """
+    address = environment.get("RAY_ADDRESS", "")
+    if address in ("", "local", "auto") or _SUBMITTED in environment:
+        return
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    if not _is_loopback(host) and environment.get("RAY_AUTH_MODE", "").lower() != "token":
+        raise ResourceError(
+            f"RAY_ADDRESS: {host} is another machine, and without a token whoever reaches that cluster runs code on "
+            "it; start it with RAY_AUTH_MODE=token, export the same here, and put its token in ~/.ray/auth_token"
+        )
+
+
+def make_token(environment: Mapping[str, str]) -> None:
+    """Make the token of the clusters this user starts, unless there is one; only its owner may read it.
+
+    Ray 2.60 would make it on its own, readable by everyone.
+
+    Raises:
+        ResourceError: The place of the token cannot be written.
+    """
+    if environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or f"{environment.get('HOME', '')}/.ray/auth_token")
+    try:
+        if not path.exists():
+            _create_private(path, secrets.token_hex(32))
+        elif path.stat().st_mode & 0o077:
+            with contextlib.suppress(OSError):  # another user's, or mounted read-only
+                path.chmod(0o600)
+    except OSError as error:
+        raise ResourceError(
+            f"{path}: Ray's token cannot be kept there: {error.strerror}; set HOME or RAY_AUTH_TOKEN_PATH to a place "
+            "that can be written"
+        ) from None
+
+
+def _create_private(path: Path, text: str) -> None:
+    """Create a file that is whole and private from its first moment, unless another process was faster."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # of mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(temporary)
+    finally:
+        Path(temporary).unlink()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -6,17 +6,17 @@
         model.safetensors      weights and batch-norm statistics
         optimizer.safetensors  AdamW moments, by parameter
         state.json             model card, position in training, history
-        MANIFEST.json          written last: size and sha256 of the others, step, score
+        MANIFEST.json          written last: step, score, sha256 of the others and of itself
 
-No pointer is ever overwritten: "last" is the newest folder whose manifest verifies, "best" the one with the highest
-score among them. Reads and writes through `storage`; needs no Ray.
+No pointer is ever overwritten: "last" is the newest folder that verifies, "best" the one with the highest score among
+them. Reads and writes through `storage`; needs no Ray.
 """
 
-import contextlib
 import hashlib
 import json
+import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,7 +31,10 @@ from unet_ray.errors import CheckpointError, NotFoundError
 from unet_ray.labels.classes import ClassMap
 from unet_ray.model.unet import UNet
 
+logger = logging.getLogger(__name__)
+
 _KEEP_LAST = 2
+_MANIFEST = "MANIFEST.json"
 _OPTIMIZER = "optimizer.safetensors"
 
 
@@ -150,7 +153,7 @@ def save_checkpoint(
         storage.create(f"{uri}/{name}", data)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {"step": step, "epoch": epoch, "miou": miou, "files": files}
-    storage.create(f"{uri}/MANIFEST.json", json.dumps(manifest, indent=1).encode())
+    storage.create(f"{uri}/{_MANIFEST}", _seal(manifest))
     return CheckpointInfo(uri=uri, step=step, epoch=epoch, miou=miou, files=files)
 
 
@@ -174,7 +177,7 @@ def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoi
             raise CheckpointError(f"{info.uri}: {name} is missing; use another checkpoint") from None
         if hashlib.sha256(contents[name]).hexdigest() != sha256:
             raise CheckpointError(
-                f"{info.uri}: {name} is damaged (sha256 differs from MANIFEST.json); use another checkpoint"
+                f"{info.uri}: {name} is damaged (sha256 differs from {_MANIFEST}); use another checkpoint"
             )
     try:
         state = json.loads(contents["state.json"])
@@ -190,51 +193,61 @@ def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoi
 
 
 def list_checkpoints(train_uri: str) -> list[CheckpointInfo]:
-    """Return the checkpoints of a run that have a sound manifest, oldest first; a torn one is not listed."""
-    try:
-        names = [item.uri for item in storage.list_objects(f"{train_uri}/checkpoints")]
-    except NotFoundError:
-        return []
+    """Return the checkpoints of a run that have a sound manifest, oldest first; others get a warning in the log."""
     found: list[CheckpointInfo] = []
-    for uri in names:
-        if uri.endswith("/MANIFEST.json"):
-            with contextlib.suppress(CheckpointError):  # damaged, or pruned since it was listed
-                found.append(_read_manifest(uri.removesuffix("/MANIFEST.json")))
+    for uri in _list_folders(train_uri):
+        try:
+            found.append(_read_manifest(uri))
+        except CheckpointError as error:
+            logger.warning("passed over: %s", error)
     return sorted(found, key=lambda info: (info.step, info.uri))
 
 
 def find_checkpoint(train_uri: str, which: str) -> Checkpoint:
     """Load ``best`` or ``last`` of a run, or the checkpoint folder at a URI.
 
-    A damaged checkpoint is passed over for the next older (last) or the next best (best) one.
+    A damaged checkpoint is passed over, with a warning in the log, for the next older (last) or next best (best) one.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or no sound one.
     """
     if which not in ("best", "last"):
         return load_checkpoint(_read_manifest(which.rstrip("/")))
-    candidates = list_checkpoints(train_uri)
-    if which == "best":
-        candidates.sort(key=_rank)
-    damaged: CheckpointError | None = None
-    for info in reversed(candidates):
-        try:
-            return load_checkpoint(info)
-        except CheckpointError as error:
-            damaged = damaged or error
-    if damaged:
-        raise damaged
-    raise CheckpointError(f"{train_uri}: no checkpoint here; run `unet-ray train` first, or set predict.checkpoint")
+    infos = list_checkpoints(train_uri)
+    if not infos:
+        raise CheckpointError(f"{train_uri}: no checkpoint here; run `unet-ray train` first, or set predict.checkpoint")
+    return _load_first(reversed(sorted(infos, key=_rank) if which == "best" else infos))
+
+
+def resume_checkpoint(train_uri: str) -> Checkpoint | None:
+    """Load the last sound checkpoint of a run; None when none was ever finished.
+
+    Raises:
+        CheckpointError: There are some, but no sound one.
+    """
+    infos = list_checkpoints(train_uri)
+    return _load_first(reversed(infos)) if infos else None
 
 
 def prune_checkpoints(train_uri: str) -> None:
-    """Delete all but the last two checkpoints and the best; the manifest goes first, so none is ever half there."""
+    """Delete all but the last two checkpoints and the best, once the newest one was read back and found sound.
+
+    What is older than that one and no checkpoint, because it was cut off or damaged, goes too. The manifest goes first,
+    so that a checkpoint is never half there.
+
+    Raises:
+        CheckpointError: No checkpoint is sound; nothing is deleted.
+    """
     infos = list_checkpoints(train_uri)
     keep = {info.uri for info in [*infos[-_KEEP_LAST:], *sorted(infos, key=_rank)[-1:]]}
-    for info in infos:
-        if info.uri not in keep:
-            for name in ("MANIFEST.json", *info.files):
-                storage.delete(f"{info.uri}/{name}")
+    spare = [uri for uri in _list_folders(train_uri) if uri not in keep]
+    if not infos or not spare:
+        return
+    newest = _load_first(reversed(infos)).info.uri
+    for uri in spare:
+        if storage.name(uri) < storage.name(newest):  # names begin with the step
+            for item in sorted(storage.list_objects(uri), key=lambda item: item.key != _MANIFEST):
+                storage.delete(item.uri)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -259,13 +272,46 @@ def _rank(info: CheckpointInfo) -> tuple[float, int]:
     return (-1.0 if info.miou is None else info.miou, info.step)
 
 
+def _load_first(infos: Iterable[CheckpointInfo]) -> Checkpoint:
+    """Load the first sound one of at least one checkpoint."""
+    errors: list[CheckpointError] = []
+    for info in infos:
+        try:
+            return load_checkpoint(info)
+        except CheckpointError as error:
+            logger.warning("passed over: %s", error)
+            errors.append(error)
+    raise errors[0]
+
+
+def _list_folders(train_uri: str) -> list[str]:
+    """Return the URIs of the folders that hold a checkpoint or what is left of one."""
+    root = f"{train_uri}/checkpoints"
+    try:
+        return sorted({f"{root}/{item.key.partition('/')[0]}" for item in storage.list_objects(root)})
+    except NotFoundError:
+        return []
+
+
 def _read_manifest(uri: str) -> CheckpointInfo:
     try:
-        document = json.loads(storage.read_bytes(f"{uri}/MANIFEST.json"))
-        return CheckpointInfo(uri=uri, **document)
+        data = storage.read_bytes(f"{uri}/{_MANIFEST}")
     except NotFoundError:
         raise CheckpointError(
-            f"{uri}: no checkpoint here (MANIFEST.json is missing); check predict.checkpoint"
+            f"{uri}: no checkpoint here ({_MANIFEST} is missing); it was cut off, or predict.checkpoint is wrong"
         ) from None
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{uri}/MANIFEST.json: not a manifest of a checkpoint: {error}") from error
+    try:
+        document = json.loads(data)
+        del document["sha256"]
+        info = CheckpointInfo(uri=uri, **document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{uri}/{_MANIFEST}: not a manifest of a checkpoint: {error}") from error
+    if _seal(document) != data:
+        raise CheckpointError(f"{uri}: {_MANIFEST} is damaged (its sha256 differs); use another checkpoint")
+    return info
+
+
+def _seal(manifest: Mapping[str, Any]) -> bytes:
+    """Return the one spelling of a manifest: JSON that ends with the hash of the rest, so no byte can change unseen."""
+    sha256 = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
+    return json.dumps({**manifest, "sha256": sha256}, indent=1).encode()

@@ -2,79 +2,29 @@ import copy
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from tests.unit.inline_table import keys
+from tests.unit.tiny_training import CARD, Training, make_optimizer
 from unet_ray import storage
 from unet_ray.checkpoint import (
-    CheckpointInfo,
     ModelCard,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
     prune_checkpoints,
     restore_optimizer,
-    save_checkpoint,
+    resume_checkpoint,
 )
 from unet_ray.errors import CheckpointError
 from unet_ray.model.unet import UNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CARD = ModelCard(
-    classes=("road", "sky", "car"),
-    palette=((128, 64, 128), (0, 0, 255), (1, 2, 3)),
-    ignore_ids=(),
-    background=None,
-    width=2,
-    depth=1,
-    mean=(110.25, 99.0, 80.5),
-    std=(50.0, 51.0, 52.0),
-    input_size=(96, 128),
-    dataset_run_id="0123",
-)
 FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
-
-
-class Training:
-    """A network in training, as a worker holds it: channels last, with a fused optimizer of two groups."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.model = CARD.build().to(memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(self.model)
-
-    def step(self) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.optimizer.zero_grad()
-        self.model.train()(torch.randn((2, 3, 8, 8), generator=generator)).square().mean().backward()
-        self.optimizer.step()
-
-    def save(self, uri: str, step: int, miou: float | None = None, **progress: Any) -> CheckpointInfo:
-        return save_checkpoint(
-            uri,
-            card=CARD,
-            model=self.model,
-            optimizer=self.optimizer,
-            step=step,
-            epoch=step // 10,
-            miou=miou,
-            progress=progress,
-        )
-
-
-def make_optimizer(model: UNet) -> torch.optim.AdamW:
-    groups = [[p for p in model.parameters() if p.ndim > 1], [p for p in model.parameters() if p.ndim == 1]]
-    decays = (0.1, 0.0)
-    return torch.optim.AdamW(
-        [{"params": group, "weight_decay": decay} for group, decay in zip(groups, decays, strict=True)],
-        lr=0.01,
-        fused=True,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +119,9 @@ def test_a_torn_checkpoint_is_passed_over(training: Training, uri: str) -> None:
     storage.delete(f"{torn.uri}/MANIFEST.json")
     assert list_checkpoints(uri) == [whole]
     assert find_checkpoint(uri, "last").info == whole
-    with pytest.raises(CheckpointError, match=rf"{torn.uri}: no checkpoint here \(MANIFEST.json is missing\)"):
+    with pytest.raises(
+        CheckpointError, match=rf"{torn.uri}: no checkpoint here \(MANIFEST.json is missing\); it was cut off"
+    ):
         find_checkpoint(uri, torn.uri)
 
 
@@ -246,20 +198,77 @@ def test_pruning_keeps_the_best_and_the_last_two_whole(training: Training, uri: 
     assert list_checkpoints(uri) == kept
 
 
-def test_pruning_that_is_cut_off_leaves_no_torn_checkpoint_in_the_list(
-    training: Training, uri: str, monkeypatch: pytest.MonkeyPatch
+def test_pruning_that_is_cut_off_anywhere_loses_no_checkpoint_and_is_finished_by_the_next(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    infos = [training.save(uri, step) for step in (10, 20, 30)]
     delete = storage.delete
+    for survived in range(8):
+        uri = f"{tmp_path}/{survived}"
+        infos = [training.save(uri, step) for step in (10, 20, 30, 40)]
+        deleted: list[str] = []
 
-    def die_after_one(where: str) -> None:
-        delete(where)
-        raise InterruptedError
+        def die(where: str, survived: int = survived, deleted: list[str] = deleted) -> None:
+            if len(deleted) == survived:
+                raise InterruptedError
+            deleted.append(where)
+            delete(where)
 
-    monkeypatch.setattr(storage, "delete", die_after_one)
-    with pytest.raises(InterruptedError):
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "delete", die)
+            with pytest.raises(InterruptedError):
+                prune_checkpoints(uri)
+        assert len(deleted) == survived
+        listed = list_checkpoints(uri)
+        assert listed[-2:] == infos[-2:]
+        assert [load_checkpoint(info).info for info in listed] == listed
         prune_checkpoints(uri)
+        assert list_checkpoints(uri) == infos[-2:]
+        assert len(keys(f"{uri}/checkpoints")) == 2 * len([*FILES, "MANIFEST.json"])
+
+
+def test_nothing_sound_is_deleted_before_something_newer_was_read_back(training: Training, uri: str) -> None:
+    infos = [training.save(uri, step) for step in (10, 20, 30, 40)]
+    for info in infos[2:]:
+        flip(f"{info.uri}/model.safetensors", 0.5)
+    prune_checkpoints(uri)
     assert list_checkpoints(uri) == infos[1:]
+    assert find_checkpoint(uri, "last").info == infos[1]
+
+
+def test_nothing_is_deleted_when_no_checkpoint_is_sound(training: Training, uri: str) -> None:
+    infos = [training.save(uri, step) for step in (10, 20, 30, 40)]
+    for info in infos:
+        flip(f"{info.uri}/model.safetensors", 0.5)
+    with pytest.raises(CheckpointError, match=f"{infos[3].uri}: model.safetensors is damaged"):
+        prune_checkpoints(uri)
+    assert list_checkpoints(uri) == infos
+
+
+def test_what_is_left_of_older_attempts_is_collected_and_a_newer_one_is_left_alone(
+    training: Training, uri: str
+) -> None:
+    older, whole, newer = training.save(uri, 10), training.save(uri, 20), training.save(uri, 30)
+    for torn in (older, newer):
+        storage.delete(f"{torn.uri}/MANIFEST.json")
+    prune_checkpoints(uri)
+    folders = {key.partition("/")[0] for key in keys(f"{uri}/checkpoints")}
+    assert folders == {storage.name(whole.uri), storage.name(newer.uri)}
+
+
+def test_training_goes_on_from_the_last_sound_checkpoint_or_starts_anew_when_there_never_was_one(
+    training: Training, uri: str
+) -> None:
+    assert resume_checkpoint(uri) is None
+    torn = training.save(uri, 10)
+    storage.delete(f"{torn.uri}/MANIFEST.json")
+    assert resume_checkpoint(uri) is None
+    whole = training.save(uri, 20)
+    resumed = resume_checkpoint(uri)
+    assert resumed is not None
+    assert resumed.info == whole
+    flip(f"{whole.uri}/optimizer.safetensors", 0.5)
+    with pytest.raises(CheckpointError, match=f"{whole.uri}: optimizer.safetensors is damaged"):
+        resume_checkpoint(uri)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

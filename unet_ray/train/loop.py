@@ -25,9 +25,9 @@ from unet_ray.checkpoint import (
     Checkpoint,
     ModelCard,
     find_checkpoint,
-    list_checkpoints,
     prune_checkpoints,
     restore_optimizer,
+    resume_checkpoint,
     save_checkpoint,
 )
 from unet_ray.config import Config
@@ -291,8 +291,6 @@ def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray
 
 def _find_last(train_uri: str) -> Checkpoint | None:
     """Return the checkpoint to go on from: rank 0 looks for it, the others load the same one."""
-    found = None
-    if ray.train.get_context().get_world_rank() == 0 and list_checkpoints(train_uri):
-        found = find_checkpoint(train_uri, "last")
+    found = resume_checkpoint(train_uri) if ray.train.get_context().get_world_rank() == 0 else None
     uri = ray.train.collective.broadcast_from_rank_zero(found.info.uri if found else None)
     return found if found or uri is None else find_checkpoint(train_uri, uri)

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from queue import Empty
 from typing import Any
@@ -17,7 +18,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from unet_ray import runtime, storage
-from unet_ray.checkpoint import ModelCard, find_checkpoint, list_checkpoints
+from unet_ray.checkpoint import ModelCard, find_checkpoint, resume_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
@@ -242,11 +243,9 @@ def _claim(config: Config, prepared: Prepared) -> None:
             raise PlanMismatchError(difference) from None
 
 
-def _finished_progress(train_uri: str) -> dict[str, Any] | None:
-    if not list_checkpoints(train_uri):
-        return None
-    progress = dict(find_checkpoint(train_uri, "last").progress)
-    return progress if progress["finished"] else None
+def _finished_progress(train_uri: str) -> Mapping[str, Any] | None:
+    last = resume_checkpoint(train_uri)
+    return last.progress if last and last.progress["finished"] else None
 
 
 def _watch(messages: Queue, schedule: Schedule) -> None:

@@ -23,6 +23,7 @@ from unet_ray.faults import translated
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+    from s3fs import S3FileSystem
 
 _S3 = "s3://"
 _FILE = "file://"
@@ -302,13 +303,24 @@ def _exists_s3(bucket: str, key: str) -> bool:
 
 def _read_s3(bucket: str, key: str, etag: str | None) -> bytes:
     if _BEYOND_OBSTORE.search(key):
+        from fsspec.asyn import sync
+
         condition = {} if etag is None else {"IfMatch": f'"{etag}"'}
-        content: bytes = s3.s3fs_client().cat_file(f"{bucket}/{key}", **condition)
+        client = s3.s3fs_client()
+        content: bytes = sync(client.loop, _get_with_s3fs, client, {"Bucket": bucket, "Key": key, **condition})
         return content
     import obstore
 
     options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
     return obstore.get(s3.object_store(bucket), key, options=options).bytes().to_bytes()
+
+
+async def _get_with_s3fs(client: "S3FileSystem", request: dict[str, str]) -> bytes:
+    """Get an object under a condition, which ``cat_file`` does not take."""
+    response = await client._call_s3("get_object", **request)
+    async with response["Body"] as stream:
+        content: bytes = await stream.read()
+    return content
 
 
 def _put_s3(uri: str, data: bytes, *, mode: Literal["create", "overwrite"]) -> bool:

@@ -57,6 +57,13 @@ class Call:
         return self._route[1]
 
     @property
+    def path(self) -> str:
+        """What it is about: "bucket/key", "bucket/prefix", or the keys of a joint deletion, one to a line."""
+        if self.operation == "delete_many":
+            return "\n".join(f"{self.bucket}/{html.unescape(key)}" for key in _listed_keys(self))
+        return f"{self.bucket}/{self.key or self.query.get('prefix', '')}"
+
+    @property
     def _route(self) -> "tuple[str, Callable[[Memory, Call], Reply]]":
         special = next((name for name in ("uploads", "uploadId", "delete") if name in self.query), "")
         if self.method == "PUT" and "x-amz-copy-source" in self.headers:
@@ -108,7 +115,8 @@ def parse_call(method: str, target: str, headers: dict[str, str], body: bytes) -
 
 
 def _without_chunks(body: bytes) -> bytes:
-    content, start = [], 0
+    content: list[bytes] = []
+    start = 0
     while True:
         end = body.index(b"\r\n", start)
         size = int(body[start:end].partition(b";")[0], 16)
@@ -237,9 +245,12 @@ def _delete(memory: Memory, call: Call) -> Reply:
     return Reply(204)
 
 
+def _listed_keys(call: Call) -> list[str]:
+    return re.findall(r"<Key>(.*?)</Key>", call.body.decode(errors="surrogateescape"), re.DOTALL)
+
+
 def _delete_many(memory: Memory, call: Call) -> Reply:
-    objects, body = memory.objects(call), call.body.decode(errors="surrogateescape")
-    deleted = re.findall(r"<Key>(.*?)</Key>", body, re.DOTALL)
+    objects, deleted = memory.objects(call), _listed_keys(call)
     for key in deleted:
         objects.pop(html.unescape(key), None)
     told = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in deleted)
@@ -251,7 +262,8 @@ def _list(memory: Memory, call: Call) -> Reply:
     delimiter, limit = call.query.get("delimiter", ""), int(call.query.get("max-keys", 1000))
     after = unquote(call.query.get("continuation-token", "")) or call.query.get("start-after", "")
     spell = _percent if call.query.get("encoding-type") == "url" else _escaped
-    entries, last, truncated = [], after, False
+    entries: list[str] = []
+    last, truncated = after, False
     for key in sorted(key for key in objects if key.startswith(prefix) and key > after):
         if delimiter and last.endswith(delimiter) and key.startswith(last):
             continue

@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BufferedIOBase
 from itertools import count
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self
 from urllib.parse import unquote
 
 from tests.faults.memory_s3 import Call, Memory, Reply, parse_call, refusal
@@ -143,7 +144,7 @@ class Rule:
     Args:
         act: What happens.
         operation: To requests of this operation, as in the log: "get", "put", "list", "delete_many". None: of all.
-        key: To keys in which this regex is found. None: to all. A listing has the key "bucket/prefix".
+        key: To keys in which this regex is found. None: to all. See `Call.path` for those of a listing or a deletion.
         nth: To the n-th request that matches, counted from 1. None: to every one.
         times: To so many that match, from the n-th on (from the first, if ``nth`` is None).
         probability: With this chance each.
@@ -272,7 +273,7 @@ class FaultStore:
         Raises:
             HangUp: there is to be none.
         """
-        operation, key = call.operation, f"{call.bucket}/{call.key or call.query.get('prefix', '')}"
+        operation, key = call.operation, call.path
         with self._lock:
             number, act, status = next(self._numbers), self._act(operation, key), 0
         try:
@@ -343,7 +344,7 @@ class _Connection(socketserver.StreamRequestHandler):
                     return
 
 
-def _read_call(source: BinaryIO, sink: BinaryIO) -> Call | None:
+def _read_call(source: BufferedIOBase, sink: BufferedIOBase) -> Call | None:
     """Read a request; None at the end of the connection."""
     start = source.readline().split()
     if not start:
@@ -362,7 +363,7 @@ def _read_call(source: BinaryIO, sink: BinaryIO) -> Call | None:
     return parse_call(method, target, headers, body)
 
 
-def _read_chunk(source: BinaryIO) -> bytes:
+def _read_chunk(source: BufferedIOBase) -> bytes:
     size = int(source.readline().partition(b";")[0], 16)
     chunk = source.read(size)
     source.readline()

@@ -95,7 +95,9 @@ def test_objects_and_log_tell_what_the_clients_did(store: FaultStore) -> None:
     ]
     store.clear_log()
     storage.delete("s3://bucket/a b%20")
-    assert [(request.number, request.operation) for request in store.log] == [(1, "delete_many")]
+    assert [(request.number, request.operation, request.key) for request in store.log] == [
+        (1, "delete_many", "bucket/a b%20")
+    ]
     assert store.objects == {}
 
 

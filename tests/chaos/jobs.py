@@ -18,6 +18,9 @@ from unet_ray.table.read import open_table
 
 COMMAND = (sys.executable, "-c", "import sys; from unet_ray.cli import main; sys.exit(main())")
 DEADLINE_S = 300
+FIRST_SEED = int(os.environ.get("UNET_RAY_CHAOS_SEED", "0"))
+"""Trials follow from their seeds, but for the timing of the machine; a failing trial has its seed in its name."""
+
 _NODE = {"num_cpus": 2, "object_store_memory": 256 * 2**20}
 
 

@@ -1,10 +1,5 @@
-"""Workers, actors, nodes and drivers are killed at random under running jobs; the tables are those of calm runs.
+"""Workers, actors, nodes and drivers are killed at random under running jobs; the tables are those of calm runs."""
 
-A trial follows from its seed, but for the timing of the machine. ``UNET_RAY_CHAOS_SEED=7 pytest tests/chaos -k kills``
-begins with another one; the seed of a failing trial stands in its name.
-"""
-
-import os
 import random
 import signal
 import subprocess
@@ -14,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.chaos.jobs import Experiment, Nodes, table_hash, wait_for
+from tests.chaos.jobs import FIRST_SEED, Experiment, Nodes, table_hash, wait_for
 from tests.integration.conftest import TINY
 from tests.tally import Tally
 from unet_ray.table.read import open_table
@@ -23,7 +18,6 @@ from unet_ray.table.verify import verify
 JOBS = 20
 KILLS_PER_JOB = 3
 FRAMES = 240
-FIRST_SEED = int(os.environ.get("UNET_RAY_CHAOS_SEED", "0"))
 VICTIMS = ("task", "actor", "raylet", "driver")
 
 

@@ -51,6 +51,10 @@ class WatchedStore(FaultStore):
     def __init__(self, table: str, memory: Memory) -> None:
         super().__init__()
         self.restore(memory)
+        self.watch(table)
+
+    def watch(self, table: str) -> None:
+        """Look at this table from now on; forget what was seen of others."""
         self._table = table
         self.seen: set[str] = set()
 

@@ -3,15 +3,20 @@
 import hashlib
 import os
 import random
+import secrets
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
-from ray.cluster_utils import Cluster
+from ray.util import get_node_ip_address
 
 from unet_ray.schema import PREDICTION
 from unet_ray.table.read import open_table
@@ -21,35 +26,62 @@ DEADLINE_S = 300
 FIRST_SEED = int(os.environ.get("UNET_RAY_CHAOS_SEED", "0"))
 """Trials follow from their seeds, but for the timing of the machine; a failing trial has its seed in its name."""
 
-_NODE = {"num_cpus": 2, "object_store_memory": 256 * 2**20}
-
 
 class Nodes:
-    """Three raylets: the head, where drivers run and which lives on, and two that may die."""
+    """Three nodes behind a token: the head, where drivers run and which lives on, and two that may die.
 
-    def __init__(self) -> None:
-        self._cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "include_dashboard": False})
-        self._others = [self._cluster.add_node(**_NODE) for _ in range(2)]
-        self.address: str = self._cluster.address
+    Lives while its context is entered. Started by ``ray start``, with the environment of that moment; what a job needs
+    of it is ``environment``.
+    """
 
-    def close(self) -> None:
-        self._cluster.shutdown()
+    def __enter__(self) -> Self:
+        self._token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        self._head = self._start("--head", f"--port={port}", "--include-dashboard=false")
+        address = f"{get_node_ip_address()}:{port}"
+        self._join = f"--address={address}"
+        self._others = [self._start(self._join) for _ in range(2)]
+        self.environment = {"RAY_ADDRESS": address, **self._token}
+        return self
 
-    def kill_raylet(self, rng: random.Random) -> None:
+    def __exit__(self, *_: object) -> None:
+        for node in (*self._others, self._head):
+            for process in (*node.children(recursive=True), node):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def kill_node(self, rng: random.Random) -> None:
         """Kill a node without notice, and give the cluster a new one in its place."""
         node = self._others.pop(rng.randrange(len(self._others)))
-        self._cluster.remove_node(node, allow_graceful=False)
-        self._others.append(self._cluster.add_node(**_NODE))
+        next(process for process in node.children(recursive=True) if process.name() == "raylet").kill()
+        self._others.append(self._start(self._join))
 
     def kill_worker(self, rng: random.Random, kind: str) -> bool:
         """Kill a process that runs tasks or is an actor of a job; tell whether there was one."""
-        found = [
-            process for process in psutil.process_iter(["cmdline"]) if kind in " ".join(process.info["cmdline"] or ())
-        ]
+        running = psutil.process_iter(["cmdline"])
+        found = [process for process in running if kind in " ".join(process.info["cmdline"] or ())]
         if not found:
             return False
         rng.choice(sorted(found, key=lambda process: process.pid)).kill()
         return True
+
+    def _start(self, *arguments: str) -> psutil.Popen:
+        node = psutil.Popen(
+            [
+                str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", "--num-cpus=2",
+                f"--object-store-memory={256 * 2**20}", *arguments,
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **self._token}, text=True,
+        )  # fmt: skip
+        said = []
+        for line in node.stdout:
+            said.append(line)
+            if "Ray runtime started" in line:
+                threading.Thread(target=node.stdout.read, daemon=True).start()
+                return node
+        raise RuntimeError("".join(said))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,14 +18,13 @@ from unet_ray.table.verify import verify
 JOBS = 20
 KILLS_PER_JOB = 3
 FRAMES = 240
-VICTIMS = ("task", "actor", "raylet", "driver")
+VICTIMS = ("task", "actor", "node", "driver")
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    cluster = Nodes()
-    yield cluster
-    cluster.close()
+    with Nodes() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def experiment(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Experi
     document["scaling"] = {"predictors": 2}
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(document))
-    found = Experiment(path=path, environment={"RAY_ADDRESS": nodes.address})
+    found = Experiment(path=path, environment=nodes.environment)
     for stage in ("prepare", "train", "predict"):
         found.finish(stage)
     return found
@@ -85,7 +84,7 @@ def disturb(victim: str, process: "subprocess.Popen[str]", nodes: Nodes, rng: ra
         process.kill()
         process.wait()
         return 1
-    if victim == "raylet":
-        nodes.kill_raylet(rng)
+    if victim == "node":
+        nodes.kill_node(rng)
         return 1
     return int(nodes.kill_worker(rng, "ray::MapWorker(" if victim == "actor" else "ray::ReadRange"))

@@ -38,19 +38,22 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     with WatchedStore("", draw_input()) as store, pytest.MonkeyPatch.context() as environment:
         for name, value in store.environment.items():
             environment.setenv(name, value)
-        nodes = Nodes()
-        job = Experiment(path=path, environment={"RAY_ADDRESS": nodes.address})
-        runs: dict[Stage, Undisturbed] = {}
-        for stage, table in TABLES.items():
-            before = store.snapshot()
-            store.clear_log()
-            job.finish(stage)
-            success, rows = read_published(store.objects, table)
-            runs[stage] = Undisturbed(stage=stage, before=before, requests=len(store.log), success=success, rows=rows)
-            if stage == "prepare":
-                assert Job("checkpoint", store).run() == 0
-        yield Laboratory(store=store, experiment=job, undisturbed=runs)
-        nodes.close()
+        with Nodes() as nodes:
+            job = Experiment(path=path, environment=nodes.environment)
+            yield Laboratory(store=store, experiment=job, undisturbed=run_undisturbed(store, job))
+
+
+def run_undisturbed(store: WatchedStore, job: Experiment) -> dict[Stage, Undisturbed]:
+    runs: dict[Stage, Undisturbed] = {}
+    for stage, table in TABLES.items():
+        before = store.snapshot()
+        store.clear_log()
+        job.finish(stage)
+        success, rows = read_published(store.objects, table)
+        runs[stage] = Undisturbed(stage=stage, before=before, requests=len(store.log), success=success, rows=rows)
+        if stage == "prepare":
+            assert Job("checkpoint", store).run() == 0
+    return runs
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + TRIALS))

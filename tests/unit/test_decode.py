@@ -1,5 +1,6 @@
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -276,6 +277,13 @@ def test_the_limits_hold_before_anything_is_decoded(decode: Any) -> None:
         decode(data, ImagesSection(max_pixels=11, max_bytes=len(data)))
     with pytest.raises(ImageError, match=rf"too_large: {len(data)} bytes, images\.max_bytes is {len(data) - 1}"):
         decode(data, ImagesSection(max_pixels=12, max_bytes=len(data) - 1))
+
+
+def test_a_side_is_as_long_as_opencv_reads_and_no_longer() -> None:
+    wide = replace(POLICY, max_pixels=2_000_000)
+    assert decode_image(encode(np.zeros((1, 1_000_000), np.uint8), "PNG"), wide)[0].shape == (1, 1_000_000, 3)
+    with pytest.raises(ImageError, match="too_large: 1000001 x 1 px, a side has at most 1000000"):
+        decode_image(encode(np.zeros((1, 1_000_001), np.uint8), "PNG"), wide)
 
 
 def test_a_header_that_promises_billions_of_pixels_is_believed_and_refused() -> None:

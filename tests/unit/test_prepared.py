@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.unit.image_files import LIMITS
+from tests.unit.image_files import POLICY
 from tests.unit.inline_table import begin, finish
 from tests.unit.tiny_dataset import CLASSES, list_pairs_of, prepare_here
 from unet_ray.datasets.prepared import _RowGroupCache, index_split, open_dataset, read_pair
@@ -52,7 +52,7 @@ def test_every_indexed_pair_is_read_where_the_index_says(dataset_uri: str, pairs
             image, mask = read_pair(parts[part], part_row)
             assert image == (pairs_folder / image_id).read_bytes()
             assert decode_plain(image)[0, 0, 0] == frame
-            ids = decode_mask(mask, LIMITS)
+            ids = decode_mask(mask, POLICY)
             assert (ids == 2).sum() == frame
             assert (ids[:2] == 255).all()
 

@@ -204,7 +204,10 @@ def _load(file: _File) -> Image.Image:
 
 def _lay_on(file: _File, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
     if file.bits > 8 and file.mode not in ("LA", "RGBA"):
-        raise ImageError("unsupported_mode", f"{file.kind} of {file.bits} bits with one transparent colour; use alpha")
+        raise ImageError(
+            "unsupported_mode",
+            f"{file.kind} of {file.bits} bits where one colour is transparent; give it an alpha channel",
+        )
     picture = _load(file).convert("RGBA")
     return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, colour), picture).convert("RGB"))
 

@@ -85,6 +85,24 @@ def test_of_racing_writers_of_other_bytes_one_wins_and_its_bytes_stay(root: str)
     assert storage.read_bytes(uri) in contents
 
 
+def test_a_single_writer_that_looks_first_is_told_the_same(root: str) -> None:
+    uri = storage.join(root, "a", "seal.json")
+    assert storage.create(uri, b"first", exclusive=False) is True
+    assert storage.create(uri, b"first", exclusive=False) is False
+    with pytest.raises(ExistsError, match="an object with other content is there"):
+        storage.create(uri, b"second", exclusive=False)
+    assert storage.read_bytes(uri) == b"first"
+
+
+def test_the_check_for_create_only_writes_passes_again_and_again(root: str) -> None:
+    storage.check_create_only(root)
+    [probe] = storage.list_objects(root)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(storage.check_create_only, [root] * 4))
+    assert [probe] == list(storage.list_objects(root))
+    assert probe.key == "_PROBE"
+
+
 def race(uri: str, contents: list[bytes]) -> list[bool | type[ExistsError]]:
     barrier = threading.Barrier(len(contents))
 

@@ -55,6 +55,8 @@ class RunSection:
     """URI under which runs are stored: a local folder or s3://bucket/prefix."""
     seed: int = 0
     """Seed of every random choice: splits, initial weights, order, augmentation, synthetic frames."""
+    single_writer: bool = False
+    """For a store that ignores create-only writes: you promise that only one driver writes at a time."""
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from unet_ray.errors import AccessError, ChangedError, NotFoundError, StorageError, TransientError
-from unet_ray.s3 import endpoint
+from unet_ray.s3 import endpoint, object_store
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +25,23 @@ T = TypeVar("T")
 _Fault = tuple[type[StorageError], str]
 
 _CLIENTS = {"obstore", "botocore", "aiobotocore", "aiohttp"}
-_CODE = re.compile(r"<Code>(\w+)</Code>|AWS Error ([A-Z_]+)|An error occurred \(([A-Z]\w+)\)")
+_CODE = re.compile(
+    r"<Code>(\w+)</Code>|ExceptionName: (\w+)|AWS Error (?!UNKNOWN)([A-Z_]+)|An error occurred \(([A-Z]\w+)\)"
+)
 _STATUS = re.compile(r"status code: (\d{3})|HTTP status (\d{3})|An error occurred \((\d{3})\)")
 _NO_ANSWER = re.compile(
     r"^\w*(Connect|Timeout|HTTPClient|Streaming|Incomplete|Payload|Disconnect)|HTTP error: (?!builder)"
+)
+# A HEAD is answered without a code, and pyarrow loses the answer to a read that is shorter than the answer.
+_MUTE = re.compile(
+    r"performing HEAD .*status code: 400|HTTP status 400\) during (Head|Get)Object|INTERNAL_FAILURE during GetObject"
 )
 _EXPIRED = {"expiredtoken", "invalidtoken", "tokenrefreshrequired"}
 _REFUSED = {"accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "requesttimetooskewed"}
 _MISSING = {"nosuchkey", "resourcenotfound"}
 _BUSY = {"slowdown", "serviceunavailable", "internalerror", "internalfailure", "requesttimeout", "throttling"}
 _CHANGED = {"preconditionfailed"}
+_UNKNOWN = {"notimplemented"}
 _ELSEWHERE = {"permanentredirect", "authorizationheadermalformed"}
 
 
@@ -58,7 +65,7 @@ def translated(operation: str, uri: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
-        kind, cause = _remote_fault(error) if uri.startswith("s3://") else _local_fault(error, uri)
+        kind, cause = _remote_fault(error, operation, uri) if uri.startswith("s3://") else _local_fault(error, uri)
         # The store's own words are not chained: they may quote a session token.
         raise kind(f"could not {operation} {uri}: {cause}") from None
 
@@ -88,7 +95,9 @@ def outlast(work: Callable[[], T], *, seconds: float = OUTAGE_S) -> T:
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
-def _remote_fault(error: Exception) -> _Fault:
+def _remote_fault(error: Exception, operation: str, uri: str) -> _Fault:
+    if _MUTE.search(str(error)):
+        error = _asked_again(uri) or error
     kind = type(error).__name__
     said = f"{kind}: {error} {error.__cause__ or ''}"
     status, spelt = _first(_STATUS, said), _first(_CODE, said)
@@ -107,6 +116,10 @@ def _remote_fault(error: Exception) -> _Fault:
     if code in _REFUSED or status in {"401", "403"} or isinstance(error, PermissionError):
         hint = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the policy of the bucket"
         return AccessError, f"the store refused access{answer}; {hint}"
+    if code in _UNKNOWN or status == "501":
+        lacks = "create-only writes (If-None-Match); --run.single_writer true does without, if only one driver writes"
+        lacks = lacks if operation == "create" else "such requests; check AWS_ENDPOINT_URL"
+        return StorageError, f"the store knows no {lacks}{answer}"
     if code in _BUSY or status in {"408", "429"} or status.startswith("5"):
         return TransientError, f"the store is busy or failing{answer}, also after retries; try again later"
     if code in _ELSEWHERE or "incorrectly configured region" in said:
@@ -116,6 +129,18 @@ def _remote_fault(error: Exception) -> _Fault:
         hint = "check AWS_ENDPOINT_URL and the network"
         return TransientError, f"no answer from {store}, also after retries; {hint}"
     return StorageError, f"{_excerpt(said)}{answer}"
+
+
+def _asked_again(uri: str) -> Exception | None:
+    """Ask for an object to hear what the store says of it in full; None if it has nothing to say now."""
+    import obstore
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    try:
+        obstore.get(object_store(bucket), key)
+    except Exception as error:
+        return error if _STATUS.search(str(error)) else None
+    return None
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

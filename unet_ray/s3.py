@@ -2,6 +2,7 @@
 
 Endpoint, region and credentials come from the ``AWS_*`` variables, and from the profiles and roles they name.
 A client is made once per process, and again when the variables change. None is ever shipped with a task.
+Each tries again by itself, and gives up on a store that never answers within 30 s.
 """
 
 import os
@@ -65,17 +66,17 @@ def _object_store(bucket: str, large_upload: bool, environment: _Environment) ->
     from obstore.store import S3Store
 
     # A read timeout finds a stalled server soon, but also ends every upload that takes longer.
-    limits: ClientConfig = {"timeout": "2m"} if large_upload else {"timeout": "5m", "read_timeout": "15s"}
+    limits: ClientConfig = {"timeout": "2m"} if large_upload else {"timeout": "5m", "read_timeout": "14s"}
     return S3Store(
         bucket,
         config={"endpoint": environment[0]} if environment[0] else {},
         credential_provider=None if environment[1] else _credential_provider(),
         client_options={"connect_timeout": "5s", "allow_http": True, **limits},
         retry_config={
-            "max_retries": 6,
+            "max_retries": 8,
             "retry_timeout": timedelta(seconds=25),
             "backoff": {
-                "init_backoff": timedelta(milliseconds=200),
+                "init_backoff": timedelta(milliseconds=100),
                 "max_backoff": timedelta(seconds=3),
                 "base": 2,
             },
@@ -110,7 +111,7 @@ def _s3fs_client(environment: _Environment) -> Any:
 
     _keep_to_plain_checksums()
     retries = {"mode": "standard", "total_max_attempts": 3}
-    limits = {"connect_timeout": 5, "read_timeout": 10, "retries": retries}
+    limits = {"connect_timeout": 5, "read_timeout": 8, "retries": retries}
     client = S3FileSystem(endpoint_url=environment[0], config_kwargs=limits, skip_instance_cache=True)
     client.retries = 1  # its own retries, around those of botocore, would multiply the wait
     return client
@@ -126,6 +127,6 @@ def _arrow_client(environment: _Environment) -> "FileSystem":
         endpoint_override=environment[0],
         region=region or ("us-east-1" if environment[0] else None),
         connect_timeout=5,
-        request_timeout=8,
+        request_timeout=6,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=4),
     )

@@ -8,6 +8,7 @@ Each of the clients in `s3` does what it is best at: obstore one-request reads a
 listings, pyarrow Parquet and Ray Train. Every function raises the errors of `faults.translated`.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unet_ray import s3
 from unet_ray.errors import ChangedError, ExistsError, NotFoundError, StorageError, TransientError
-from unet_ray.faults import translated
+from unet_ray.faults import outlast, translated
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _S3 = "s3://"
 _FILE = "file://"
 _TEMPORARY = ".unet-ray-tmp"
+
+# obstore leaves a request that it may not repeat when its connection breaks; these may be, and are for this long.
+_BROKEN_CONNECTION_S = 10.0
 
 
 # URIs
@@ -130,6 +134,8 @@ def _list_s3(root: str) -> Iterator[ObjectInfo]:
             if key and not key.endswith("/"):
                 etag = found["ETag"].strip('"')
                 yield ObjectInfo(key=key, uri=join(root, key), size_bytes=found["Size"], etag=etag)
+        if "IsTruncated" not in page:
+            raise StorageError(f"could not list {root}: what answers there is no S3 store; check AWS_ENDPOINT_URL")
         if not page["IsTruncated"]:
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
@@ -176,10 +182,16 @@ def read_bytes(uri: str, *, etag: str | None = None) -> bytes:
         return _read_s3(*_object(uri), etag) if is_remote(uri) else _read_local(uri, etag)
 
 
-def create(uri: str, data: bytes) -> bool:
+def create(uri: str, data: bytes, *, exclusive: bool = True) -> bool:
     """Write an object that must not be there yet, whole or not at all; of several writers one succeeds.
 
     Local parent folders are made as needed.
+
+    Args:
+        uri: The object.
+        data: Its content.
+        exclusive: Let the store itself refuse when something is there. False looks first instead, for a store that
+            cannot (`check_create_only`): then two writers at the same moment may both succeed, and the second wins.
 
     Returns:
         True if this call wrote the object. False if it is already there with the same bytes, written by
@@ -188,9 +200,7 @@ def create(uri: str, data: bytes) -> bool:
     Raises:
         ExistsError: the object is there with other bytes, and was left as it is.
     """
-    with translated("create", uri):
-        created = _put_s3(uri, data, mode="create") if is_remote(uri) else _create_local(_path(uri), data)
-    if created:
+    if outlast(lambda: _create(uri, data), seconds=_BROKEN_CONNECTION_S) if exclusive else _add(uri, data):
         return True
     try:
         found = read_bytes(uri)
@@ -202,6 +212,40 @@ def create(uri: str, data: bytes) -> bool:
             f"{len(data)}) and is never replaced; use another location or delete it"
         )
     return False
+
+
+def _create(uri: str, data: bytes) -> bool:
+    with translated("create", uri):
+        return _put_s3(uri, data, mode="create") if is_remote(uri) else _create_local(_path(uri), data)
+
+
+def _add(uri: str, data: bytes) -> bool:
+    if exists(uri):
+        return False
+    write(uri, data)
+    return True
+
+
+def check_create_only(uri: str) -> None:
+    """Make sure that a create-only write under a folder is refused where something is.
+
+    Leaves a small object called "_PROBE" in the folder. May be called again, and by several at once.
+
+    Raises:
+        StorageError: The store lets the second writer win, or knows no such writes.
+    """
+    probe = join(uri, "_PROBE")
+    try:
+        create(probe, b"1: unet-ray asks whether this can be replaced\n")
+        replaced = create(probe, b"2: it can\n")
+    except ExistsError:
+        return
+    if replaced:
+        raise StorageError(
+            f"the store of {uri} ignores create-only writes (If-None-Match): the second write of {probe} replaced the "
+            "first, so two drivers could undo each other's work; use another store, or promise that only one driver "
+            "writes, with --run.single_writer true"
+        )
 
 
 def write(uri: str, data: bytes) -> None:
@@ -217,6 +261,10 @@ def write(uri: str, data: bytes) -> None:
 
 def delete(uri: str) -> None:
     """Delete an object; one that is not there is fine."""
+    outlast(lambda: _delete(uri), seconds=_BROKEN_CONNECTION_S)
+
+
+def _delete(uri: str) -> None:
     with translated("delete", uri):
         if is_remote(uri):
             import obstore
@@ -248,12 +296,23 @@ def _read_local(uri: str, etag: str | None) -> bytes:
         return file.read()
 
 
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK}
+
+
 def _create_local(path: Path, data: bytes) -> bool:
     with _temporary_file(path.parent, data) as temporary:
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            raise StorageError(
+                f"could not create {path}: {os.strerror(error.errno)}; this file system has no hard links, which make "
+                "a create-only write safe: use another, or promise that only one driver writes, with "
+                "--run.single_writer true"
+            ) from None
     return True
 
 

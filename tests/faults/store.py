@@ -345,9 +345,9 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 def _read_call(source: BufferedIOBase, sink: BufferedIOBase) -> Call | None:
-    """Read a request; None at the end of the connection."""
-    start = source.readline().split()
-    if not start:
+    """Read a request; None at the end of the connection, and where something else than HTTP is spoken."""
+    start = source.readline(65536).split()
+    if len(start) != 3 or not start[2].startswith(b"HTTP/"):
         return None
     method, target, _ = (word.decode("latin-1") for word in start)
     headers = {}

@@ -147,6 +147,42 @@ def test_a_parent_that_is_a_file_is_reported(tmp_path: Path) -> None:
         storage.create(f"{tmp_path}/file/x", b"x")
 
 
+WITHOUT_HARD_LINKS = """
+import ctypes, errno, platform, struct, sys
+from unet_ray import storage
+from unet_ray.errors import StorageError
+
+# Have the kernel refuse link and linkat, as it does on FAT and on many FUSE file systems.
+calls = {"x86_64": (86, 265), "aarch64": (37, 37)}[platform.machine()]
+LOAD, EQUAL, RETURN, ALLOW, REFUSE = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000 | errno.EPERM
+tests = (EQUAL, 1, 0, calls[0]), (EQUAL, 0, 1, calls[1])
+steps = [(LOAD, 0, 0, 0), *tests, (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+seccomp = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(program))
+assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == ctypes.CDLL(None).prctl(22, 2, seccomp) == 0
+
+for use in (lambda: storage.create(sys.argv[1] + "/a", b"x"), lambda: storage.check_create_only(sys.argv[1])):
+    try:
+        use()
+    except StorageError as error:
+        print(type(error).__name__, error)
+print(storage.create(sys.argv[1] + "/a", b"x", exclusive=False))
+"""
+
+
+def test_a_file_system_without_hard_links_is_for_a_single_writer(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_HARD_LINKS, str(tmp_path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line, name in zip(told[:2], ("a", "_PROBE"), strict=True):
+        assert line == (
+            f"StorageError could not create {tmp_path}/{name}: Operation not permitted; this file system has no hard "
+            "links, which make a create-only write safe: use another, or promise that only one driver writes, with "
+            "--run.single_writer true"
+        )
+    assert told[2] == "True"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 @pytest.fixture
 def closed_folder(tmp_path: Path) -> Iterator[Path]:
     """Close a folder, for a user who is not root: for root no folder is closed."""

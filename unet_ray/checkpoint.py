@@ -262,7 +262,10 @@ def _rank(info: CheckpointInfo) -> tuple[float, int]:
 def _read_manifest(uri: str) -> CheckpointInfo:
     try:
         document = json.loads(storage.read_bytes(f"{uri}/MANIFEST.json"))
-        return CheckpointInfo(uri=uri, **document)
+        info = CheckpointInfo(uri=uri, **document)
+        if any("/" in name for name in info.files):  # they are read, and deleted when the checkpoint is pruned
+            raise ValueError("it lists a file outside its folder")
+        return info
     except NotFoundError:
         raise CheckpointError(
             f"{uri}: no checkpoint here (MANIFEST.json is missing); check predict.checkpoint"

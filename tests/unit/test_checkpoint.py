@@ -287,6 +287,16 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> N
         find_checkpoint("anywhere", str(tmp_path))
 
 
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(training: Training, uri: str) -> None:
+    info = training.save(uri, 10)
+    document = json.loads(storage.read_bytes(f"{info.uri}/MANIFEST.json"))
+    document["files"]["../../../precious"] = "0123"
+    storage.write(f"{info.uri}/MANIFEST.json", json.dumps(document).encode())
+    with pytest.raises(CheckpointError, match="not a manifest of a checkpoint: it lists a file outside its folder"):
+        find_checkpoint(uri, info.uri)
+    assert list_checkpoints(uri) == []  # so nothing of it is ever deleted
+
+
 def test_two_attempts_at_one_step_do_not_meet(training: Training, uri: str) -> None:
     first, second = training.save(uri, 10), training.save(uri, 10)
     assert first.uri != second.uri

@@ -16,6 +16,7 @@ from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.listing import Row, list_folder, list_pairs
 from unet_ray.datasets.prepared import index_split, open_dataset
+from unet_ray.errors import CheckpointError
 from unet_ray.images.decode import Limits
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
@@ -62,7 +63,8 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         on_progress: Called on the driver whenever a part is written, instead of logging a line.
 
     Raises:
-        CheckpointError: There is no checkpoint.
+        CheckpointError: There is no checkpoint, its weights are of another architecture than it says, or its classes
+            are not those of the input.
         DatasetError: There is nothing to segment.
         PlanMismatchError: The output holds the predictions of another model, setting or input.
     """
@@ -70,6 +72,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     checkpoint = find_checkpoint(config.train_uri, config.predict.checkpoint)
     card = checkpoint.card
     classes = card.class_map
+    checkpoint.load_model()  # what the predictors will do: refused here, not in each of them
     resources = runtime.plan_prediction(config.scaling)
     device = torch.device("cuda" if resources.device == "gpu" else "cpu")
     precision = resolve_precision(config.scaling.precision, device)
@@ -113,7 +116,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
 
 def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     card = checkpoint.card
-    rows, source = _list_rows(config)
+    rows, source = _list_rows(config, card.classes)
     settings: dict[str, Any] = {
         **source,
         "predict.checkpoint": checkpoint.info.model_sha256[:16],
@@ -138,10 +141,12 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     )
 
 
-def _list_rows(config: Config) -> tuple[Iterator[Row], dict[str, Any]]:
+def _list_rows(config: Config, classes: tuple[str, ...]) -> tuple[Iterator[Row], dict[str, Any]]:
     """Return the rows to plan, and the settings that name where they come from."""
     predict = config.predict
     if predict.images is not None:
+        if config.labels.classes:
+            _check_classes(classes, "labels.classes names", config.labels.classes)
         images = predict.images.rstrip("/")
         if images.endswith(_LISTS):
             listing = list_pairs(images)
@@ -151,6 +156,7 @@ def _list_rows(config: Config) -> tuple[Iterator[Row], dict[str, Any]]:
             )
         return iter(listing.rows), {"predict.images": images}
     prepared = open_dataset(config.dataset_uri)
+    _check_classes(classes, f"the dataset {config.dataset_uri} has", prepared.classes.classes)
     index = index_split(prepared, predict.split)
     uris = prepared.table.part_uris()
     kept = ("image_id", "image_uri", "group", "frame", "split", "part_row")
@@ -160,6 +166,14 @@ def _list_rows(config: Config) -> tuple[Iterator[Row], dict[str, Any]]:
         for row in batch.to_pylist()
     )
     return rows, {"predict.split": predict.split, "data.dataset": prepared.table.plan.run_id}
+
+
+def _check_classes(known: tuple[str, ...], whose: str, wanted: tuple[str, ...]) -> None:
+    if known != wanted:
+        raise CheckpointError(
+            f"predict.checkpoint: it knows the classes {list(known)}, {whose} {list(wanted)}; "
+            "take a checkpoint trained on these, or frames and classes that match it"
+        )
 
 
 def _produce(

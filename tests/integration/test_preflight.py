@@ -1,6 +1,7 @@
 """What cannot work is refused in seconds, by name and with the fix, and leaves the run as it was."""
 
 import json
+import socket
 import subprocess
 import sys
 import time

@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,27 +13,39 @@ from urllib.parse import urlsplit
 from unet_ray.errors import ResourceError
 
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray gives the driver of a submitted job, under this very name
+_CLIENT_PORT = 10001
+_ANSWER_S = 10.0
 
 
 def check_address(environment: Mapping[str, str]) -> None:
-    """Refuse to join a cluster over a network without token authentication.
+    """Refuse to join a cluster over a network without token authentication, and one that does not answer.
 
     Three cases need none. A driver that ``ray job submit`` started finds a ``RAY_ADDRESS`` that Ray itself set: it
     runs on a node of that cluster already, past any guard. ``auto`` is the cluster this machine is a node of, where
     Ray turns the token on by itself if it finds one. A loopback address is reached by this machine's processes only.
 
     Raises:
-        ResourceError: The address of ``RAY_ADDRESS`` is another, and ``RAY_AUTH_MODE`` is not ``token``.
+        ResourceError: The address of ``RAY_ADDRESS`` is another, and ``RAY_AUTH_MODE`` is not ``token``; or nothing
+            listens there, which Ray would find out after minutes.
     """
     address = environment.get("RAY_ADDRESS", "")
     if address in ("", "local", "auto") or _SUBMITTED in environment:
         return
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        host, port = parts.hostname or "", parts.port or _CLIENT_PORT
+    except ValueError:
+        raise ResourceError(f"RAY_ADDRESS: must be host:port of a Ray head, got {address!r}") from None
     if not _is_loopback(host) and environment.get("RAY_AUTH_MODE", "").lower() != "token":
         raise ResourceError(
             f"RAY_ADDRESS: {host} is another machine, and without a token whoever reaches that cluster runs code on "
             "it; start it with RAY_AUTH_MODE=token, export the same here, and put its token in ~/.ray/auth_token"
         )
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_S).close()
+    except OSError as error:
+        fix = "check the address, or unset RAY_ADDRESS to start Ray on this machine"
+        raise ResourceError(f"RAY_ADDRESS: no Ray answers at {host}:{port} ({error}); {fix}") from None
 
 
 def make_token(environment: Mapping[str, str]) -> None:

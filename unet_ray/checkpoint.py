@@ -303,6 +303,9 @@ def _read_manifest(uri: str) -> CheckpointInfo:
         ) from None
     document = unpack_document(data, f"{uri}/{_MANIFEST}", CheckpointError)
     try:
-        return CheckpointInfo(uri=uri, **document)
-    except TypeError as error:
+        info = CheckpointInfo(uri=uri, **document)
+        if any("/" in name for name in info.files):  # they are read, and deleted when the checkpoint is pruned
+            raise ValueError("it lists a file outside its folder")
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{uri}/{_MANIFEST}: not a manifest of a checkpoint: {error}") from error
+    return info

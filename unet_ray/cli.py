@@ -146,13 +146,13 @@ def _run(stage: str, config: Config) -> Mapping[str, Any]:
     from unet_ray import runtime
 
     run: Callable[[Config], Any]
-    if stage == "prepare":
-        from unet_ray.prepare import run
-    elif stage == "train":
-        from unet_ray.train.run import run
-    else:
-        from unet_ray.predict.run import run
-    with runtime.connected():
+    with runtime.connected():  # which refuses some clusters before anything heavy is loaded
+        if stage == "prepare":
+            from unet_ray.prepare import run
+        elif stage == "train":
+            from unet_ray.train.run import run
+        else:
+            from unet_ray.predict.run import run
         return dataclasses.asdict(run(config))
 
 

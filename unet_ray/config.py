@@ -373,6 +373,13 @@ class Config:
     report: ReportSection = field(default_factory=ReportSection)
     scaling: ScalingSection = field(default_factory=ScalingSection)
 
+    def __post_init__(self) -> None:
+        stride, crop = 2**self.model.depth, self.augment.crop
+        if crop is not None and any(size % stride for size in crop):
+            near = tuple(max(stride, round(size / stride) * stride) for size in crop)
+            rule = f"multiples of 2 ** model.depth = {stride}, such as {near}"
+            _require(False, "augment.crop", rule, crop)
+
     @property
     def run_uri(self) -> str:
         """Folder of the run."""

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from unet_ray import pipeline, storage
+from unet_ray import pipeline, runtime, storage
 from unet_ray.config import Config, ImagesSection, SyntheticSection
 from unet_ray.config_file import dump_config
 from unet_ray.datasets import layouts, synthetic
@@ -60,12 +60,14 @@ def run(config: Config) -> PrepareResult:
     Raises:
         DatasetError: The input is empty or not laid out as promised.
         PlanMismatchError: Another dataset lies at the output.
+        ResourceError: The cluster has no CPU.
         QuarantineLimitError: More pairs are unusable than ``data.max_quarantined_fraction`` allows.
     """
     started = time.monotonic()
+    classes = layouts.class_map_of(config)
+    runtime.require_cpu()
     if config.data.layout == "synthetic":
         draw_frames(config)
-    classes = layouts.class_map_of(config)
     uri = config.dataset_uri
     plan = _plan(config, classes)
     logger.info("%d images found under %s", plan.num_rows, config.data.root or config.data.pairs or "synthetic")

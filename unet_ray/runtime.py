@@ -53,7 +53,7 @@ def connected() -> Iterator[None]:
     """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, or start one on this machine.
 
     Raises:
-        ResourceError: Without a token anybody could reach that cluster (see `access`).
+        ResourceError: There is no such cluster, or no token guards it (see `access`).
     """
     access.check_address(os.environ)
     for name, value in _RAY_ENVIRONMENT.items():
@@ -74,7 +74,10 @@ def connected() -> Iterator[None]:
     # On the main thread, ray.init would take SIGTERM for itself. The thread stays: its end would kill the raylet.
     with ThreadPoolExecutor(max_workers=1) as aside:
         try:
-            aside.submit(ray.init, **options).result()
+            try:
+                aside.submit(ray.init, **options).result()
+            except ConnectionError as error:
+                raise ResourceError(f"RAY_ADDRESS: {error}; check the address and ~/.ray/auth_token") from error
             yield
         finally:
             ray.shutdown()

@@ -1,13 +1,22 @@
 import os
+import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from unet_ray.access import check_address, make_token
 from unet_ray.errors import ResourceError
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Give a port of this machine, on all its addresses, at which something answers."""
+    with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+        yield server.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -17,18 +26,29 @@ from unet_ray.errors import ResourceError
         {"RAY_ADDRESS": ""},
         {"RAY_ADDRESS": "local"},
         {"RAY_ADDRESS": "auto"},
-        {"RAY_ADDRESS": "127.0.0.1:6379"},
-        {"RAY_ADDRESS": "127.9.9.9:6379"},
-        {"RAY_ADDRESS": "localhost:6379"},
-        {"RAY_ADDRESS": "[::1]:6379"},
-        {"RAY_ADDRESS": "ray://127.0.0.1:10001"},
-        {"RAY_ADDRESS": "10.0.0.7:6379", "RAY_AUTH_MODE": "token"},
-        {"RAY_ADDRESS": "ray://head:10001", "RAY_AUTH_MODE": "TOKEN"},
+        {"RAY_ADDRESS": "127.0.0.1:PORT"},
+        {"RAY_ADDRESS": "127.9.9.9:PORT"},
+        {"RAY_ADDRESS": "localhost:PORT"},
+        {"RAY_ADDRESS": "[::1]:PORT"},
+        {"RAY_ADDRESS": "ray://127.0.0.1:PORT"},
+        {"RAY_ADDRESS": "0.0.0.0:PORT", "RAY_AUTH_MODE": "token"},
+        {"RAY_ADDRESS": "ray://0.0.0.0:PORT", "RAY_AUTH_MODE": "TOKEN"},
         {"RAY_ADDRESS": "10.0.0.7:6379", "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"},
     ],
 )
-def test_this_machine_a_token_or_a_submitted_job_is_enough(environment: dict[str, str]) -> None:
-    check_address(environment)
+def test_this_machine_a_token_or_a_submitted_job_is_enough(environment: dict[str, str], port: int) -> None:
+    check_address({name: value.replace("PORT", str(port)) for name, value in environment.items()})
+
+
+def test_an_address_where_nothing_answers_is_refused_at_once(port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    with pytest.raises(
+        ResourceError, match=rf"^RAY_ADDRESS: no Ray answers at 127\.0\.0\.1:{closed} \(.*refused\); check"
+    ):
+        check_address({"RAY_ADDRESS": f"127.0.0.1:{closed}"})
+    with pytest.raises(ResourceError, match=r"^RAY_ADDRESS: must be host:port of a Ray head, got '127\.0\.0\.1:x'"):
+        check_address({"RAY_ADDRESS": "127.0.0.1:x"})
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from unet_ray.checkpoint import (
     restore_optimizer,
     resume_checkpoint,
 )
+from unet_ray.documents import pack_document
 from unet_ray.errors import CheckpointError
 from unet_ray.model.unet import UNet
 
@@ -294,6 +295,17 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> N
     storage.create(f"{tmp_path}/MANIFEST.json", content)
     with pytest.raises(CheckpointError, match=rf"{tmp_path}/MANIFEST.json: not "):
         find_checkpoint("anywhere", str(tmp_path))
+
+
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(training: Training, uri: str) -> None:
+    info = training.save(uri, 10)
+    document = json.loads(storage.read_bytes(f"{info.uri}/MANIFEST.json"))
+    del document["sha256"]
+    document["files"]["../../../precious"] = "0123"
+    storage.write(f"{info.uri}/MANIFEST.json", pack_document(document))
+    with pytest.raises(CheckpointError, match="not a manifest of a checkpoint: it lists a file outside its folder"):
+        find_checkpoint(uri, info.uri)
+    assert list_checkpoints(uri) == []  # so nothing of it is ever deleted
 
 
 def test_two_attempts_at_one_step_do_not_meet(training: Training, uri: str) -> None:

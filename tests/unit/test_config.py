@@ -244,6 +244,14 @@ def test_a_section_is_checked_again_when_it_is_replaced_and_cannot_be_changed() 
         Config().train.epochs = 3  # type: ignore[misc]
 
 
+def test_a_crop_that_the_network_cannot_halve_is_refused_by_the_whole() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^augment\.crop: must be multiples of 2 \*\* model.depth = 32, such as \(64, 96\)"
+    ):
+        Config(model=ModelSection(depth=5), augment=AugmentSection(crop=(48, 100)))
+    assert Config(model=ModelSection(depth=5), augment=AugmentSection(crop=(64, 96))).augment.crop == (64, 96)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

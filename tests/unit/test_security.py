@@ -21,7 +21,7 @@ from unet_ray.config_file import parse_config
 from unet_ray.datasets.listing import list_folder
 from unet_ray.report.run import run as report
 from unet_ray.schema import OK, PREDICTION, QUARANTINED
-from unet_ray.table.commit import fill
+from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part, write_part
 from unet_ray.table.plan import Plan, Unit
 from unet_ray.table.read import open_table
@@ -287,7 +287,7 @@ def job_on(folder: Path, names: Sequence[str], more_keys: Sequence[str]) -> Stru
             "mask_encoding": "raw",
         },
     )
-    fill(plan, lambda units: segment(plan, units, len(listing.rows)), max_quarantined_fraction=1.0)
+    fill(plan, lambda units: segment(plan, units, len(listing.rows)), limits=QuarantineLimits(fraction=1.0))
     assert open_table(out).read(["image_id"])["image_id"].to_pylist() == [
         *(row["image_id"] for row in listing.rows), *more_keys,
     ]  # fmt: skip

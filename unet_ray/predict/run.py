@@ -16,6 +16,7 @@ from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.listing import Listing, Row, list_folder, list_pairs
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
+from unet_ray.errors import CheckpointError
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
@@ -61,7 +62,8 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         on_progress: Called on the driver whenever a part is written, instead of logging a line.
 
     Raises:
-        CheckpointError: There is no checkpoint.
+        CheckpointError: There is no checkpoint, its weights are of another architecture than it says, or its classes
+            are not those of the input.
         DatasetError: There is nothing to segment.
         PlanMismatchError: The output holds the predictions of another model, setting or input.
     """
@@ -69,6 +71,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     checkpoint = find_checkpoint(config.train_uri, config.predict.checkpoint)
     card = checkpoint.card
     classes = card.class_map
+    checkpoint.load_model()  # what the predictors will do: refused here, not in each of them
     resources = runtime.plan_prediction(config.scaling)
     device = torch.device("cuda" if resources.device == "gpu" else "cpu")
     precision = resolve_precision(config.scaling.precision, device)
@@ -115,6 +118,10 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     """Return the plan of the predictions that were begun here, or list what is to be segmented and make one."""
     card = checkpoint.card
     prepared = open_dataset(config.dataset_uri) if config.predict.images is None else None
+    if prepared is not None:
+        _check_classes(card.classes, f"the dataset {config.dataset_uri} has", prepared.classes.classes)
+    elif config.labels.classes:
+        _check_classes(card.classes, "labels.classes names", config.labels.classes)
     settings: dict[str, Any] = {
         **_name_source(config, prepared),
         "predict.checkpoint": checkpoint.info.model_sha256[:16],
@@ -166,6 +173,14 @@ def _list_split(prepared: Prepared, split: str) -> Iterator[Row]:
     for batch in index_split(prepared, split).to_batches(max_chunksize=4096):
         for row in batch.to_pylist():
             yield {name: row[name] for name in kept} | {"part_uri": uris[row["part"]]}
+
+
+def _check_classes(known: tuple[str, ...], whose: str, wanted: tuple[str, ...]) -> None:
+    if known != wanted:
+        raise CheckpointError(
+            f"predict.checkpoint: it knows the classes {list(known)}, {whose} {list(wanted)}; "
+            "take a checkpoint trained on these, or frames and classes that match it"
+        )
 
 
 def _produce(

@@ -56,12 +56,14 @@ def run(config: Config) -> TrainResult:
 
     Raises:
         TableError: The dataset is not prepared.
+        ConfigError: Classes, class weights or crop do not fit the dataset or the network.
         PlanMismatchError: The run was begun with other settings.
         ResourceError: The cluster is too small.
     """
     started = time.monotonic()
     prepared = open_dataset(config.dataset_uri)
     resources = runtime.plan_training(config.scaling)
+    _check(config, prepared)
     _claim(config, prepared)
     progress = _finished_progress(config.train_uri)
     already = progress is not None
@@ -205,15 +207,20 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
 
 
 def _crop(config: Config, height: int, width: int) -> tuple[int, int]:
-    """Return the size of training crops, rounded down to what the network can take."""
+    """Return the size of training crops: as configured, or the frame's, rounded down to what the network can take."""
     stride = 2**config.model.depth
-    wanted = config.augment.crop
-    if wanted is None:
-        return max(stride, height // stride * stride), max(stride, width // stride * stride)
-    if wanted[0] % stride or wanted[1] % stride:
-        near = tuple(max(stride, round(size / stride) * stride) for size in wanted)
-        raise ConfigError(f"augment.crop: must be multiples of 2 ** model.depth = {stride}, got {wanted}; try {near}")
-    return wanted
+    return config.augment.crop or (max(stride, height // stride * stride), max(stride, width // stride * stride))
+
+
+def _check(config: Config, prepared: Prepared) -> None:
+    """Refuse what does not fit the dataset while the run can still be begun with other settings."""
+    wanted, found = config.labels.classes, prepared.classes.classes
+    if wanted and wanted != found:
+        raise ConfigError(
+            f"labels.classes: names {list(wanted)}, the dataset {config.dataset_uri} was prepared with {list(found)}; "
+            "prepare another dataset with these (data.dataset), or name the same"
+        )
+    class_weights(config, prepared)
 
 
 def _claim(config: Config, prepared: Prepared) -> None:
@@ -231,6 +238,7 @@ def _claim(config: Config, prepared: Prepared) -> None:
         "scaling.num_workers": config.scaling.num_workers,
         "scaling.precision": config.scaling.precision,
         "data.dataset": prepared.table.plan.run_id,
+        "classes": prepared.classes.classes,
     }
     uri = f"{config.train_uri}/_RUN.json"
     document = json.dumps(settings, indent=1, sort_keys=True).encode()

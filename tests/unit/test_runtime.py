@@ -1,0 +1,73 @@
+import pytest
+
+from unet_ray.config import ScalingSection
+from unet_ray.errors import ResourceError
+from unet_ray.runtime import Node, Resources, divide
+
+KEY = "scaling.num_workers"
+
+
+def cluster(*cpus: int) -> list[Node]:
+    return [Node(cpus=number) for number in cpus]
+
+
+def with_gpus(*cpus_and_gpus: tuple[int, int]) -> list[Node]:
+    return [Node(cpus=cpus, gpus=gpus) for cpus, gpus in cpus_and_gpus]
+
+
+@pytest.mark.parametrize(
+    ("networks", "nodes", "each", "data_cpus"),
+    [
+        (1, cluster(2), 1, 1),
+        (1, cluster(16), 12, 4),
+        (2, cluster(16), 6, 4),
+        (3, cluster(4), 1, 1),
+        (1, cluster(8, 8), 8, 4),
+        (2, cluster(3, 3), 2, 1),
+        (2, cluster(2, 1, 1, 1, 1), 1, 1),
+        (4, cluster(5, 5), 2, 2),
+        (1, cluster(1, 1), 1, 1),
+    ],
+)
+def test_networks_fit_on_whole_nodes_beside_the_data_tasks(
+    networks: int, nodes: list[Node], each: int, data_cpus: int
+) -> None:
+    found = divide(ScalingSection(), networks, KEY, nodes)
+    assert (found.device, found.num_networks) == ("cpu", networks)
+    assert (found.cpus_per_network, found.data_cpus) == (each, data_cpus)
+    assert sum(node.cpus // each for node in nodes) >= networks
+    assert networks * each < sum(node.cpus for node in nodes)
+    assert 1 <= found.threads_per_network <= each
+
+
+def test_a_gpu_network_takes_one_cpu_and_the_data_tasks_the_rest() -> None:
+    found = divide(ScalingSection(), 3, KEY, with_gpus((8, 2), (8, 1), (4, 0)))
+    assert found == Resources(
+        device="gpu", num_networks=3, cpus_per_network=1, threads_per_network=1, data_cpus=17
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scaling", "networks", "nodes", "message"),
+    [
+        ({}, 1, [], "1 need 2 CPUs with the data tasks, the cluster has 0; add CPUs"),
+        ({}, 1, cluster(1), "1 need 2 CPUs with the data tasks, the cluster has 1; add CPUs"),
+        ({}, 2, cluster(2), "2 need 3 CPUs with the data tasks, the cluster has 2; lower it"),
+        ({}, 9, cluster(4, 4), "9 need 10 CPUs with the data tasks, the cluster has 8; lower it"),
+        ({}, 3, with_gpus((8, 2)), "3 need 3 GPUs, the cluster has 2; lower it or add GPUs"),
+        ({}, 2, with_gpus((1, 2), (4, 0)), "2 need a CPU beside each GPU, the cluster has 1 such pairs; lower it"),
+    ],
+)
+def test_a_cluster_that_is_too_small_is_refused_with_the_numbers(
+    scaling: dict[str, str], networks: int, nodes: list[Node], message: str
+) -> None:
+    with pytest.raises(ResourceError) as caught:
+        divide(ScalingSection(**scaling), networks, KEY, nodes)
+    assert str(caught.value).startswith(f"{KEY}: {message}")
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without() -> None:
+    with pytest.raises(ResourceError, match=r"^scaling\.device: gpu, but the cluster has no GPU; use auto or cpu"):
+        divide(ScalingSection(device="gpu"), 1, KEY, cluster(4))
+    assert divide(ScalingSection(), 1, KEY, cluster(4)).device == "cpu"
+    assert divide(ScalingSection(device="cpu"), 1, KEY, with_gpus((4, 1))).device == "cpu"

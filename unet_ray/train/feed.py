@@ -25,6 +25,7 @@ from unet_ray.augment import make_rng, normalise_colour, sample_affine, sample_c
 from unet_ray.config import AugmentSection
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS, read_pair
+from unet_ray.faults import outlast
 from unet_ray.images.decode import Limits, decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
@@ -98,23 +99,32 @@ def feed(
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(cpu=data_cpus, object_store_memory=_AHEAD_BYTES)
     context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, _Unhurried])
-    stage = functools.partial(_make_item, source=source, schedule=schedule)
+    stage = functools.partial(_read_item, source=source, schedule=schedule)
     dataset = in_tasks(items, _ITEMS_PER_TASK, stage)
     batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4)
     for item, batch in zip(items, batches, strict=True):
         yield item, rows_from_bytes(batch["rows"][0].as_buffer())
 
 
-def _make_item(item: Item, *, source: Source, schedule: Schedule) -> pa.Table:
+def _read_item(item: Item, *, source: Source, schedule: Schedule) -> pa.Table:
+    return outlast(lambda: _make_item(item, source, schedule))
+
+
+def _make_item(item: Item, source: Source, schedule: Schedule) -> pa.Table:
     rows = _make_crops(item, source, schedule) if item.kind == "train" else _make_frames(item, source, schedule)
     return pa.table({"rows": pa.array([rows_to_bytes(rows)], pa.large_binary())})
 
 
 def _make_crops(item: Item, source: Source, schedule: Schedule) -> pa.Table:
-    index = ray.get(source.train)
-    positions = schedule.train_positions(_order(source.train, source.seed, item.epoch), item.number)
-    crops = [make_crop(row, source, item.epoch) for row in index.take(pa.array(positions)).to_pylist()]
+    crops = [make_crop(row, source, item.epoch) for row in train_rows(item, source, schedule)]
     return pa.Table.from_pylist(crops, schema=CROPS)
+
+
+def train_rows(item: Item, source: Source, schedule: Schedule) -> list[dict[str, Any]]:
+    """Return the rows of the training index that a worker's training batch is made of."""
+    positions = schedule.train_positions(_order(source.train, source.seed, item.epoch), item.number)
+    rows: list[dict[str, Any]] = ray.get(source.train).take(pa.array(positions)).to_pylist()
+    return rows
 
 
 def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, bytes]:

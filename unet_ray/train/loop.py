@@ -243,7 +243,7 @@ class _Worker:
             )
 
     def _suspects(self, item: Item, loss: Tensor) -> str:
-        """Name the images of a step on the ranks whose own loss is not finite; on all ranks, if it is on each."""
+        """Name the images of a step on the ranks whose own loss is not finite, or on all where it is on none."""
         ranks = range(self._schedule.world_size)
         bad = self._sum(np.array([rank == self._schedule.rank and not loss.isfinite() for rank in ranks], np.int64))
         names = [

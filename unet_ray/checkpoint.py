@@ -227,6 +227,8 @@ def resume_checkpoint(train_uri: str) -> Checkpoint | None:
         CheckpointError: There are some, but no sound one.
     """
     infos = list_checkpoints(train_uri)
+    if not infos and any(storage.exists(f"{uri}/{_MANIFEST}") for uri in _list_folders(train_uri)):
+        raise CheckpointError(f"{train_uri}: no checkpoint here is sound; restore one, or begin a run of another name")
     return _load_first(reversed(infos)) if infos else None
 
 

@@ -16,7 +16,7 @@
     │   ├── PlanMismatchError    the output belongs to another plan, model or setting
     │   └── QuarantineLimitError more rows were quarantined than the job allows
     ├── CheckpointError          no checkpoint, a damaged one, or one of another model
-    ├── DivergedError            training met too many losses in a row that are not finite
+    ├── DivergedError            training met too many steps in a row without a finite loss
     └── ImageError               one image or mask is unusable: becomes a quarantined row, never a failed job
 
 A message says which rule was broken, what was found, where, and what to do about it.
@@ -80,7 +80,7 @@ class CheckpointError(UnetRayError):
 
 
 class DivergedError(UnetRayError):
-    """Training met too many losses in a row that are not finite; the last sound checkpoint is kept."""
+    """Training met too many steps in a row without a finite loss or gradient; the last sound checkpoint is kept."""
 
 
 class ImageError(UnetRayError):

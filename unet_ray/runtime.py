@@ -172,5 +172,6 @@ def our_error(error: BaseException) -> UnetRayError | None:
         if isinstance(current, UnetRayError) and type(current).__module__ == UnetRayError.__module__:
             return current
         failures = getattr(current, "worker_failures", None) or {}
-        queue += [getattr(current, "cause", None), current.__cause__, current.__context__, *failures.values()]
+        queue += [getattr(current, name, None) for name in ("cause", "controller_failure", "__cause__", "__context__")]
+        queue += failures.values()
     return None

@@ -75,12 +75,16 @@ def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Path, tmp_
     assert f"to go on: unet-ray train {experiment}" in said
     code, _ = stop_when(lambda: count(checkpoints, "*/MANIFEST.json") >= 2, ["train", str(experiment)], signal.SIGKILL)
     assert code == -signal.SIGKILL
+    left = [path for path in (checkpoints.parent / "_ray").rglob("*") if path.is_file()]
+    for path in [*left, checkpoints.parent / "_ray" / "checkpoint_manager_snapshot.json"]:
+        path.write_text('{"checkpoint_results": [')  # what Ray Train itself cannot go on from
     resumed = run("train", experiment)
     assert resumed["epochs"] == 3
     dataset = f"--data.dataset={tmp_path / 'run' / 'dataset'}"
     run("train", experiment, "--run.name=calm", dataset)
     weights = [find_checkpoint(str(tmp_path / name / "train"), "last").info.model_sha256 for name in ("run", "calm")]
     assert weights[0] == weights[1]
+    assert count(checkpoints.parent / "_ray", "**/*.json") == 0
 
     # Prediction: killed with some shards sealed, against one that nobody disturbed.
     predict = ["--predict.split", "train"]

@@ -270,6 +270,9 @@ def test_training_goes_on_from_the_last_sound_checkpoint_or_starts_anew_when_the
     flip(f"{whole.uri}/optimizer.safetensors", 0.5)
     with pytest.raises(CheckpointError, match=f"{whole.uri}: optimizer.safetensors is damaged"):
         resume_checkpoint(uri)
+    flip(f"{whole.uri}/MANIFEST.json", 0.5)
+    with pytest.raises(CheckpointError, match=f"{uri}: no checkpoint here is sound; restore one, or begin a run of"):
+        resume_checkpoint(uri)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -123,6 +123,13 @@ def test_page_has_every_section_and_its_data(html: str) -> None:
     assert "25.0% of labelled pixels" in sections["frames"]
     assert "Unusable inputs, set aside and not scored: 7, the first 1 listed." in sections["quarantine"]
     assert "Ignored pixels count nowhere." in sections["notes"]
+    assert "skipped" not in sections["training"]
+
+
+def test_page_says_how_many_training_steps_were_skipped() -> None:
+    rows = [{**row, "skipped_steps": 600 * number} for number, row in enumerate(HISTORY)]
+    text = Page(render_page(content(history=({"epoch": 0}, *rows)))).sections["training"]
+    assert "Steps skipped for want of a finite loss or gradient: 1,800." in text
 
 
 def test_an_empty_page_keeps_every_section_and_says_what_is_missing(empty_html: str) -> None:

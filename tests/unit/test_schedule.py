@@ -51,6 +51,23 @@ def test_the_steps_of_the_workers_together_walk_through_the_order() -> None:
     np.testing.assert_array_equal(walked[50:], order[:10])
 
 
+@settings(max_examples=60)
+@given(st.integers(1, 200), st.integers(1, 5), st.integers(0, 2**32), st.integers(1, 9))
+def test_the_order_of_samples_is_the_same_for_one_two_and_four_workers(
+    num_train: int, quarter: int, seed: int, epoch: int
+) -> None:
+    order = epoch_order(np.arange(num_train) // 8, seed, epoch)
+
+    def steps(world_size: int) -> list[list[int]]:
+        workers = ranks(replace(BASE, num_train=num_train, batch_size=4 * quarter // world_size), world_size)
+        return [
+            [row for worker in workers for row in worker.train_positions(order, step).tolist()]
+            for step in range(workers[0].steps_per_epoch)
+        ]
+
+    assert steps(1) == steps(2) == steps(4)
+
+
 def test_all_workers_take_the_same_number_of_steps() -> None:
     for world_size in (1, 2, 3, 7):
         counts = {sum(item.kind == "train" for item in worker.items(3)) for worker in ranks(BASE, world_size)}

@@ -24,6 +24,7 @@ def history(*scores: float | None) -> list[dict[str, Any]]:
             "miou": miou,
             "object_miou": None if miou is None else miou / 2,
             "pixel_accuracy": None if miou is None else miou * 2,
+            "skipped_steps": epoch,
             "seconds": 1.25,
         }
         for epoch, miou in enumerate(scores)
@@ -54,7 +55,7 @@ def test_training_stops_after_as_many_validations_without_progress_as_asked(
     assert is_exhausted(history(*scores), patience) is exhausted
 
 
-def test_the_summary_is_of_the_best_validation_and_the_last_loss() -> None:
+def test_the_summary_is_of_the_best_validation_the_last_loss_and_all_skipped_steps() -> None:
     assert summarise(history(0.1, None, 0.4, 0.2)) == {
         "epochs": 3,
         "train_loss": 1 / 3,
@@ -62,6 +63,7 @@ def test_the_summary_is_of_the_best_validation_and_the_last_loss() -> None:
         "miou": 0.4,
         "object_miou": 0.2,
         "pixel_accuracy": 0.8,
+        "skipped_steps": 6,
         "train_seconds": 5.0,
     }
 

@@ -56,7 +56,7 @@ class ReportContent:
     ``scores`` are ratios in 0..1, None where undefined. ``confusion`` counts pixels, (K, K) with the true
     class down and the predicted class across, in the order of ``classes``; all zero without truth.
     ``history`` has one mapping per epoch, of which the page draws ``epoch``, ``train_loss``, ``val_loss``,
-    ``miou``, ``pixel_accuracy``, ``lr`` and ``samples_per_s``; any may be missing or None.
+    ``miou``, ``pixel_accuracy``, ``lr`` and ``samples_per_s`` and sums ``skipped_steps``; any may be missing or None.
     ``quarantined`` may be the first few of ``quarantined_total``.
     """
 

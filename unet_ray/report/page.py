@@ -107,11 +107,13 @@ def _ratio(value: float | None) -> str:
 def _history_summary(history: History) -> str:
     last = int(epochs(history).max(initial=0))  # epoch 0 only validates
     length = "1 epoch" if last == 1 else f"{last} epochs"
+    skipped = int(np.nansum(series(history, "skipped_steps")))
+    warning = f" Steps skipped for want of a finite loss or gradient: {skipped:,}." if skipped else ""
     miou = series(history, "miou")
     if np.isnan(miou).all():
-        return f"{length}."
+        return f"{length}.{warning}"
     best = int(np.nanargmax(miou))
-    return f"{length}; best validation mIoU {miou[best]:.3f} in epoch {epochs(history)[best]:.0f}."
+    return f"{length}; best validation mIoU {miou[best]:.3f} in epoch {epochs(history)[best]:.0f}.{warning}"
 
 
 def _panel_groups(content: ReportContent) -> list[tuple[str, list[PanelView]]]:

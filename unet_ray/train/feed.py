@@ -111,10 +111,15 @@ def _make_item(item: Item, *, source: Source, schedule: Schedule) -> pa.Table:
 
 
 def _make_crops(item: Item, source: Source, schedule: Schedule) -> pa.Table:
-    index = ray.get(source.train)
-    positions = schedule.train_positions(_order(source.train, source.seed, item.epoch), item.number)
-    crops = [make_crop(row, source, item.epoch) for row in index.take(pa.array(positions)).to_pylist()]
+    crops = [make_crop(row, source, item.epoch) for row in train_rows(item, source, schedule)]
     return pa.Table.from_pylist(crops, schema=CROPS)
+
+
+def train_rows(item: Item, source: Source, schedule: Schedule) -> list[dict[str, Any]]:
+    """Return the rows of the training index that a worker's training batch is made of."""
+    positions = schedule.train_positions(_order(source.train, source.seed, item.epoch), item.number)
+    rows: list[dict[str, Any]] = ray.get(source.train).take(pa.array(positions)).to_pylist()
+    return rows
 
 
 def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -32,15 +33,20 @@ from unet_ray.checkpoint import (
 )
 from unet_ray.config import Config
 from unet_ray.datasets.frames import view_frames
+from unet_ray.errors import DivergedError
+from unet_ray.faults import outlast
 from unet_ray.history import write_history
 from unet_ray.losses import segmentation_loss
 from unet_ray.metrics import count_confusion, score
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.unet import UNet
-from unet_ray.train.feed import Source, feed
+from unet_ray.train.feed import Source, feed, train_rows
+from unet_ray.train.guard import Guard
 from unet_ray.train.schedule import Item, Schedule, learning_rate
 
 _PROGRESS_EVERY_S = 2.0
+_MOST_SKIPPED = 10
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,9 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         The summary of the run (`summarise`), the same on every rank.
+
+    Raises:
+        DivergedError: Ten steps in a row had no finite loss or gradient.
     """
     job: Job = settings["job"]
     torch.set_num_threads(job.threads)
@@ -91,18 +100,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             history.append(row)
             finished = epoch == schedule.epochs or is_exhausted(history, job.config.train.patience)
             if schedule.rank == 0:
-                save_checkpoint(
-                    job.config.train_uri,
-                    card=job.card,
-                    model=model,
-                    optimizer=optimizer,
-                    step=epoch * schedule.steps_per_epoch,
-                    epoch=epoch,
-                    miou=row["miou"],
-                    progress={"history": history, "finished": finished},
-                )
-                write_history(job.config.train_uri, history)
-                prune_checkpoints(job.config.train_uri)
+                _keep(job, model, optimizer, history, finished)
                 job.progress.put({"epoch_done": row})
             if finished:
                 break
@@ -129,7 +127,7 @@ def is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
 
 
 def summarise(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the epochs done, the last loss, and the best validation; of equal ones the last, as in `checkpoint`."""
+    """Return what a run came to; of equally good validations the last is the best, as in `checkpoint`."""
     validated = [row for row in history if row["miou"] is not None]
     best = max(validated, key=lambda row: (row["miou"], row["epoch"]), default=None)
     return {
@@ -139,6 +137,7 @@ def summarise(history: list[dict[str, Any]]) -> dict[str, Any]:
         "miou": best["miou"] if best else None,
         "object_miou": best["object_miou"] if best else None,
         "pixel_accuracy": best["pixel_accuracy"] if best else None,
+        "skipped_steps": sum(row["skipped_steps"] for row in history),
         "train_seconds": round(sum(row["seconds"] for row in history), 1),
     }
 
@@ -164,45 +163,51 @@ class _Worker:
         self._optim = job.config.optim
         weights = job.class_weights
         self._class_weights_K = None if weights is None else torch.tensor(weights, device=device)
+        self._guard = Guard(model, optimizer, self._optim.clip_norm)
+        self._unsettled: tuple[Item, Tensor] | None = None
+        self._losses: list[float] = []
+        self._skipped_in_a_row = 0
         self._reported = 0.0
 
     def run_epoch(self, epoch: int, batches: Iterator[tuple[Item, pa.Table]]) -> dict[str, Any]:
         """Train on the training batches, validate on the others, and return the epoch's row of the history."""
         num_classes = len(self._job.card.classes)
+        steps = self._schedule.steps_per_epoch if epoch else 0
         started = trained = time.monotonic()
-        loss_sum = torch.zeros((), device=self._device)
+        self._losses = []
+        for item, rows in islice(batches, steps):
+            self._step(item, rows)
+            trained = time.monotonic()
+            self._report(epoch, item.number + 1, trained - started)
+        self._settle()
         confusion = np.zeros((num_classes, num_classes), np.int64)
-        segmenter: Segmenter | None = None
-        for item, rows in batches:
-            if item.kind == "train":
-                loss_sum += self._step(item, rows)
-                trained = time.monotonic()
-                self._report(epoch, item.number + 1, trained - started)
-            else:
-                segmenter = segmenter or self._freeze()
-                confusion += _validate(segmenter, rows, num_classes)
         if self._schedule.validates(epoch):
+            segmenter = self._freeze()
+            for _, rows in batches:
+                confusion += _validate(segmenter, rows, num_classes)
             confusion = self._sum(confusion)
         scores = score(confusion, self._job.card.background)
-        steps = self._schedule.steps_per_epoch if epoch else 0
         samples = steps * self._schedule.batch_size * self._schedule.world_size
         return {
             "epoch": epoch,
             "step": epoch * self._schedule.steps_per_epoch,
-            "train_loss": self._mean(loss_sum / steps) if steps else None,
+            "train_loss": self._mean(self._losses),
             "lr": self._rate(epoch * self._schedule.steps_per_epoch - 1) if steps else None,
             "miou": scores.miou,
             "object_miou": scores.object_miou,
             "pixel_accuracy": scores.pixel_accuracy,
             "class_iou": [item.iou for item in scores.classes],
             "confusion": confusion.ravel().tolist(),
+            "skipped_steps": steps - len(self._losses),
             "samples_per_s": round(samples / (trained - started), 2) if steps else None,
             "seconds": round(time.monotonic() - started, 2),
         }
 
-    def _step(self, item: Item, rows: pa.Table) -> Tensor:
-        """Take one optimizer step and return its loss, without waiting for the device."""
+    def _step(self, item: Item, rows: pa.Table) -> None:
+        """Take one optimizer step, without waiting for the device to finish it."""
         image_BCHW, mask_BHW = load_batch(rows, self._job.source.crop, self._device)
+        self._settle()
+        self._guard.begin()
         self._network.train()
         bf16 = self._job.precision == "bf16"
         autocast = torch.autocast(self._device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
@@ -214,15 +219,44 @@ class _Worker:
             class_weights_K=self._class_weights_K,
             dice_weight=self._job.config.loss.dice_weight,
         )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._optim.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._optim.clip_norm)
-        rate = self._rate((item.epoch - 1) * self._schedule.steps_per_epoch + item.number)
+        rate = self._rate(self._number(item))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.step()
-        return loss.detach()
+        self._guard.step(loss)
+        self._unsettled = item, loss.detach()
+
+    def _settle(self) -> None:
+        """Wait for the last step, if there is one to wait for, and count it as taken or skipped."""
+        if self._unsettled is None:
+            return
+        (item, loss), self._unsettled = self._unsettled, None
+        if self._guard.settle():
+            self._losses.append(float(loss))
+            self._skipped_in_a_row = 0
+            return
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row == _MOST_SKIPPED:
+            raise DivergedError(
+                f"step {self._number(item) + 1} (epoch {item.epoch}): no finite loss or gradient in {_MOST_SKIPPED} "
+                f"steps in a row; lower optim.lr in a run of another name, or look at these images: "
+                f"{self._suspects(item, loss)}"
+            )
+
+    def _suspects(self, item: Item, loss: Tensor) -> str:
+        """Name the images of a step on the ranks whose own loss is not finite, or on all where it is on none."""
+        ranks = range(self._schedule.world_size)
+        bad = self._sum(np.array([rank == self._schedule.rank and not loss.isfinite() for rank in ranks], np.int64))
+        names = [
+            row["image_id"]
+            for rank in ranks
+            if bad[rank] or not bad.any()
+            for row in train_rows(item, self._job.source, replace(self._schedule, rank=rank))
+        ]
+        rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return ", ".join(names[:_MOST_NAMED]) + rest
+
+    def _number(self, item: Item) -> int:
+        return (item.epoch - 1) * self._schedule.steps_per_epoch + item.number
 
     def _rate(self, step: int) -> float:
         return learning_rate(
@@ -248,10 +282,12 @@ class _Worker:
         dist.all_reduce(total)
         return np.asarray(total.cpu().numpy())
 
-    def _mean(self, loss: Tensor) -> float:
+    def _mean(self, losses: list[float]) -> float | None:
+        """Return the mean over all ranks, whose losses are equally many; None of none."""
+        total = torch.tensor(sum(losses), dtype=torch.float64, device=self._device)
         if self._schedule.world_size > 1:
-            dist.all_reduce(loss)
-        return float(loss) / self._schedule.world_size
+            dist.all_reduce(total)
+        return float(total) / len(losses) / self._schedule.world_size if losses else None
 
     def _report(self, epoch: int, step: int, seconds: float) -> None:
         if self._schedule.rank or time.monotonic() - self._reported < _PROGRESS_EVERY_S:
@@ -291,6 +327,19 @@ def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray
 
 def _find_last(train_uri: str) -> Checkpoint | None:
     """Return the checkpoint to go on from: rank 0 looks for it, the others load the same one."""
-    found = resume_checkpoint(train_uri) if ray.train.get_context().get_world_rank() == 0 else None
+    first = ray.train.get_context().get_world_rank() == 0
+    found = outlast(lambda: resume_checkpoint(train_uri)) if first else None
     uri = ray.train.collective.broadcast_from_rank_zero(found.info.uri if found else None)
-    return found if found or uri is None else find_checkpoint(train_uri, uri)
+    return found if found or uri is None else outlast(lambda: find_checkpoint(train_uri, uri))
+
+
+def _keep(
+    job: Job, model: UNet, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]], finished: bool
+) -> None:
+    """Save what the last epoch came to; runs on rank 0."""
+    uri, row = job.config.train_uri, history[-1]
+    progress = {"history": history, "finished": finished}
+    save = partial(save_checkpoint, uri, card=job.card, model=model, optimizer=optimizer, progress=progress)
+    outlast(lambda: save(step=row["step"], epoch=row["epoch"], miou=row["miou"]))
+    outlast(lambda: write_history(uri, history))
+    outlast(lambda: prune_checkpoints(uri))

@@ -3,17 +3,15 @@
 import json
 import logging
 import statistics
-import threading
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from queue import Empty
 from typing import Any
 
 import ray
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
@@ -22,20 +20,25 @@ from unet_ray.checkpoint import ModelCard, find_checkpoint, resume_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
-from unet_ray.errors import ConfigError, ExistsError, PlanMismatchError
+from unet_ray.errors import ConfigError, ExistsError, PlanMismatchError, ResourceError
+from unet_ray.faults import outlast
 from unet_ray.model.segmenter import resolve_precision
-from unet_ray.progress import format_duration
 from unet_ray.table.plan import name_difference
+from unet_ray.train.failures import Failures, describe, died
 from unet_ray.train.feed import Source
 from unet_ray.train.loop import Job, summarise, train_worker
 from unet_ray.train.schedule import Schedule
+from unet_ray.train.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What `run` made. Scores are of the best validation; None when nothing was validated."""
+    """What `run` made. Scores are of the best validation; None when nothing was validated.
+
+    ``skipped_steps`` had no finite loss or gradient and changed nothing.
+    """
 
     checkpoint: str
     already_complete: bool
@@ -45,6 +48,7 @@ class TrainResult:
     miou: float | None
     object_miou: float | None
     pixel_accuracy: float | None
+    skipped_steps: int
     train_seconds: float
     seconds: float = field(compare=False)
 
@@ -58,7 +62,8 @@ def run(config: Config) -> TrainResult:
         TableError: The dataset is not prepared.
         ConfigError: Classes, class weights or crop do not fit the dataset or the network.
         PlanMismatchError: The run was begun with other settings.
-        ResourceError: The cluster is too small.
+        ResourceError: The cluster is too small, or workers died too often.
+        DivergedError: Ten steps in a row had no finite loss or gradient.
     """
     started = time.monotonic()
     prepared = open_dataset(config.dataset_uri)
@@ -68,7 +73,7 @@ def run(config: Config) -> TrainResult:
     progress = _finished_progress(config.train_uri)
     already = progress is not None
     summary = summarise(progress["history"]) if progress else _fit(config, prepared, resources)
-    best = find_checkpoint(config.train_uri, "best")
+    best = outlast(lambda: find_checkpoint(config.train_uri, "best"))
     return TrainResult(
         checkpoint=best.info.uri,
         already_complete=already,
@@ -130,18 +135,26 @@ def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> di
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.train.max_failures),
+            callbacks=[Failures(messages)],  # type: ignore[list-item]
             worker_runtime_env={"env_vars": runtime.KEEP_HEAP},  # type: ignore[call-arg]
         ),
     )
-    watcher = threading.Thread(target=_watch, args=(messages, schedule), daemon=True)
+    watcher = Watcher(messages, schedule)
     watcher.start()
     try:
         result = trainer.fit()
+    except WorkerGroupError as error:
+        if not died(error):
+            raise
+        raise ResourceError(
+            f"train.max_failures: workers died {config.train.max_failures + 1} times, the last time {watcher.position} "
+            f"({describe(error.worker_failures)}); give them more memory, or go on from the last checkpoint with the "
+            "same command"
+        ) from None
     finally:
         messages.put(None)
         watcher.join(timeout=10)
-    for item in storage.list_objects(f"{config.train_uri}/_ray"):
-        storage.delete(item.uri)
+    outlast(lambda: _delete_all(f"{config.train_uri}/_ray"))
     summary = result.return_value  # type: ignore[attr-defined]
     assert isinstance(summary, dict)
     return summary
@@ -256,33 +269,6 @@ def _finished_progress(train_uri: str) -> Mapping[str, Any] | None:
     return last.progress if last and last.progress["finished"] else None
 
 
-def _watch(messages: Queue, schedule: Schedule) -> None:
-    """Log what rank 0 says of its progress, until None comes."""
-    while True:
-        try:
-            message = messages.get(timeout=60)
-        except Empty:
-            continue
-        if message is None:
-            return
-        if "epoch_done" in message:
-            row = message["epoch_done"]
-            loss = "" if row["train_loss"] is None else f" loss {row['train_loss']:.4f}"
-            val = "" if row["miou"] is None else f" val mIoU {row['miou']:.4f} accuracy {row['pixel_accuracy']:.4f}"
-            logger.info(
-                "epoch %d/%d:%s%s (%s)",
-                row["epoch"],
-                schedule.epochs,
-                loss,
-                val,
-                format_duration(row["seconds"]),
-            )
-        else:
-            left = (schedule.epochs - message["epoch"] + 1) * schedule.steps_per_epoch - message["step"]
-            samples = left * schedule.batch_size * schedule.world_size
-            eta = format_duration(samples / message["samples_per_s"])
-            logger.info(
-                "train: epoch %d/%d step %d/%d, %.1f img/s, %s left",
-                message["epoch"], schedule.epochs, message["step"], schedule.steps_per_epoch,
-                message["samples_per_s"], eta,
-            )  # fmt: skip
+def _delete_all(uri: str) -> None:
+    for item in storage.list_objects(uri):
+        storage.delete(item.uri)

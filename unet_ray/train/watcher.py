@@ -1,0 +1,61 @@
+"""The driver's view of a training run: log lines from what its workers send."""
+
+import logging
+import threading
+from queue import Empty
+from typing import Any
+
+from ray.util.queue import Queue
+
+from unet_ray.progress import format_duration
+from unet_ray.train.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+
+class Watcher(threading.Thread):
+    """Logs how far training is and what became of its workers, until None comes through the queue."""
+
+    def __init__(self, messages: Queue, schedule: Schedule) -> None:
+        """Make a watcher of a run with this schedule."""
+        super().__init__(daemon=True)
+        self._messages = messages
+        self._schedule = schedule
+        self.position = "before the first step"
+
+    def run(self) -> None:
+        """Log the messages as they come."""
+        while True:
+            try:
+                message = self._messages.get(timeout=60)
+            except Empty:
+                continue
+            if message is None:
+                return
+            if "failed" in message:
+                logger.warning(
+                    "a worker failed %s, going on from the last checkpoint: %s", self.position, message["failed"]
+                )
+            elif "epoch_done" in message:
+                self._log_epoch(message["epoch_done"])
+            else:
+                self._log_step(**message)
+
+    def _log_epoch(self, row: dict[str, Any]) -> None:
+        self.position = f"after epoch {row['epoch']}"
+        loss = "" if row["train_loss"] is None else f" loss {row['train_loss']:.4f}"
+        val = "" if row["miou"] is None else f" val mIoU {row['miou']:.4f} accuracy {row['pixel_accuracy']:.4f}"
+        skipped = f", {row['skipped_steps']} steps skipped: no finite loss or gradient" if row["skipped_steps"] else ""
+        duration = format_duration(row["seconds"])
+        logger.info("epoch %d/%d:%s%s (%s)%s", row["epoch"], self._schedule.epochs, loss, val, duration, skipped)
+
+    def _log_step(self, epoch: int, step: int, samples_per_s: float) -> None:
+        self.position = f"about step {step} of epoch {epoch}"
+        steps = self._schedule.steps_per_epoch
+        left = (self._schedule.epochs - epoch + 1) * steps - step
+        samples = left * self._schedule.batch_size * self._schedule.world_size
+        eta = format_duration(samples / samples_per_s)
+        logger.info(
+            "train: epoch %d/%d step %d/%d, %.1f img/s, %s left",
+            epoch, self._schedule.epochs, step, steps, samples_per_s, eta,
+        )  # fmt: skip

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,6 @@ from unet_ray.config import Config, SyntheticSection
 from unet_ray.config_file import dump_config
 from unet_ray.datasets import layouts, synthetic
 from unet_ray.datasets.frames import fetch_pair
-from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
 from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.decode import Limits
@@ -49,6 +48,7 @@ class PrepareResult:
     quarantined: int
     errors: dict[str, int]
     splits: dict[str, int]
+    repeated_images: int
     skipped_objects: int
     unpaired_masks: int
     seconds: float = field(compare=False)
@@ -68,24 +68,25 @@ def run(config: Config) -> PrepareResult:
     if config.data.layout == "synthetic":
         draw_frames(config)
     classes = layouts.class_map_of(config)
-    listing = layouts.list_inputs(config)
     uri = config.dataset_uri
-    logger.info("%d images found under %s", len(listing.rows), config.data.root or config.data.pairs or "synthetic")
-    plan = create_plan(
-        uri,
-        listing.rows,
-        kind="dataset",
-        settings={
-            "data.resize": config.data.resize,
-            "data.max_image_pixels": config.data.max_image_pixels,
-            "data.max_image_bytes": config.data.max_image_bytes,
-            "data.shard_rows": config.data.shard_rows,
-        },
-        facts=asdict(classes),
-        summed=DATASET_SUMMED,
-        shard_rows=config.data.shard_rows,
-        unit_rows=min(_UNIT_ROWS, config.data.shard_rows),
-    )
+    with layouts.list_inputs(config) as listing:
+        found = listing.summary()
+        logger.info("%d images found under %s", found["images"], config.data.root or config.data.pairs or "synthetic")
+        plan = create_plan(
+            uri,
+            listing.rows(),
+            kind="dataset",
+            settings={
+                "data.resize": config.data.resize,
+                "data.max_image_pixels": config.data.max_image_pixels,
+                "data.max_image_bytes": config.data.max_image_bytes,
+                "data.shard_rows": config.data.shard_rows,
+            },
+            facts=asdict(classes),
+            summed=DATASET_SUMMED,
+            shard_rows=config.data.shard_rows,
+            unit_rows=min(_UNIT_ROWS, config.data.shard_rows),
+        )
     check = functools.partial(
         check_pairs,
         classes=classes,
@@ -98,7 +99,7 @@ def run(config: Config) -> PrepareResult:
         max_quarantined_fraction=config.data.max_quarantined_fraction,
         on_progress=Meter("prepare", "pairs"),
     )
-    stats = compute_stats(uri, listing)
+    stats = compute_stats(uri, found)
     storage.write(f"{uri}/stats.json", json.dumps(stats, indent=1).encode())
     storage.write(f"{uri}/config.yaml", dump_config(config).encode())
     return PrepareResult(
@@ -109,8 +110,9 @@ def run(config: Config) -> PrepareResult:
         quarantined=success.num_quarantined,
         errors=dict(success.errors),
         splits={split: facts["ok"] for split, facts in stats["splits"].items()},
-        skipped_objects=len(listing.skipped_objects),
-        unpaired_masks=len(listing.unpaired_masks),
+        repeated_images=found["repeated_images"],
+        skipped_objects=found["skipped_objects"],
+        unpaired_masks=found["unpaired_masks"],
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -125,11 +127,12 @@ def check_pairs(
     return pa.Table.from_pylist([_check_pair(row, classes, limits, resize) for row in rows], schema=DATASET)
 
 
-def compute_stats(uri: str, listing: Listing | None = None) -> dict[str, Any]:
+def compute_stats(uri: str, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the statistics of a published dataset, computed from the integers of its rows.
 
     Per split: rows, ok, quarantined by code, pixels of each class and of the images it occurs in, sizes. For the
-    training split also the mean and standard deviation of R, G and B (in 0..255), which prediction will use.
+    training split also the mean and standard deviation of R, G and B (in 0..255), which prediction will use. What the
+    listing found is passed on.
     """
     table = open_table(uri)
     splits: dict[str, dict[str, Any]] = {}
@@ -161,7 +164,7 @@ def compute_stats(uri: str, listing: Listing | None = None) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         "splits": splits,
-        "input": listing.summary() if listing else None,
+        "input": found,
     }
 
 

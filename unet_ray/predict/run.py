@@ -4,6 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,8 +15,9 @@ from unet_ray.checkpoint import Checkpoint, find_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
-from unet_ray.datasets.listing import Row, list_folder, list_pairs
-from unet_ray.datasets.prepared import index_split, open_dataset
+from unet_ray.datasets.inputs import add_folder, add_pairs
+from unet_ray.datasets.listing import Listing, Row
+from unet_ray.datasets.prepared import iter_split, open_dataset
 from unet_ray.images.decode import Limits
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
@@ -113,53 +115,48 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
 
 def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     card = checkpoint.card
-    rows, source = _list_rows(config)
-    settings: dict[str, Any] = {
-        **source,
-        "predict.checkpoint": checkpoint.info.model_sha256[:16],
-        "predict.batch_size": config.predict.batch_size,
-        "predict.mask_encoding": config.predict.mask_encoding,
-        "predict.shard_rows": config.predict.shard_rows,
-        "scaling.precision": precision,
-    }
     facts = asdict(card.class_map) | {
         "model": {"width": card.width, "depth": card.depth},
         "mask_encoding": config.predict.mask_encoding,
     }
-    return create_plan(
-        config.predictions_uri,
-        rows,
-        kind="predictions",
-        settings=settings,
-        facts=facts,
-        summed=PREDICTION_SUMMED,
-        shard_rows=config.predict.shard_rows,
-        unit_rows=min(config.predict.batch_size, config.predict.shard_rows),
-    )
+    with _list_rows(config) as (rows, source):
+        settings: dict[str, Any] = {
+            **source,
+            "predict.checkpoint": checkpoint.info.model_sha256[:16],
+            "predict.batch_size": config.predict.batch_size,
+            "predict.mask_encoding": config.predict.mask_encoding,
+            "predict.shard_rows": config.predict.shard_rows,
+            "scaling.precision": precision,
+        }
+        return create_plan(
+            config.predictions_uri,
+            rows,
+            kind="predictions",
+            settings=settings,
+            facts=facts,
+            summed=PREDICTION_SUMMED,
+            shard_rows=config.predict.shard_rows,
+            unit_rows=min(config.predict.batch_size, config.predict.shard_rows),
+        )
 
 
-def _list_rows(config: Config) -> tuple[Iterator[Row], dict[str, Any]]:
-    """Return the rows to plan, and the settings that name where they come from."""
+@contextmanager
+def _list_rows(config: Config) -> Iterator[tuple[Iterator[Row], dict[str, Any]]]:
+    """Give the rows to plan, and the settings that name where they come from."""
     predict = config.predict
-    if predict.images is not None:
-        images = predict.images.rstrip("/")
+    if predict.images is None:
+        prepared = open_dataset(config.dataset_uri)
+        source = {"predict.split": predict.split, "data.dataset": prepared.table.plan.run_id}
+        yield iter_split(prepared, predict.split), source
+        return
+    images = predict.images.rstrip("/")
+    with Listing() as listing:
         if images.endswith(_LISTS):
-            listing = list_pairs(images)
+            add_pairs(listing, images)
         else:
-            listing = list_folder(
-                images, predict.masks and predict.masks.rstrip("/"), mask_suffix=config.data.mask_suffix
-            )
-        return iter(listing.rows), {"predict.images": images}
-    prepared = open_dataset(config.dataset_uri)
-    index = index_split(prepared, predict.split)
-    uris = prepared.table.part_uris()
-    kept = ("image_id", "image_uri", "group", "frame", "split", "part_row")
-    rows = (
-        {name: row[name] for name in kept} | {"part_uri": uris[row["part"]]}
-        for batch in index.to_batches(max_chunksize=4096)
-        for row in batch.to_pylist()
-    )
-    return rows, {"predict.split": predict.split, "data.dataset": prepared.table.plan.run_id}
+            masks = predict.masks and predict.masks.rstrip("/")
+            add_folder(listing, images, masks, mask_suffix=config.data.mask_suffix)
+        yield listing.rows(), {"predict.images": images}
 
 
 def _produce(

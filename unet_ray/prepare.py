@@ -47,6 +47,7 @@ class PrepareResult:
     quarantined: int
     errors: dict[str, int]
     splits: dict[str, int]
+    repeated_images: int
     skipped_objects: int
     unpaired_masks: int
     seconds: float = field(compare=False)
@@ -96,6 +97,7 @@ def run(config: Config) -> PrepareResult:
         quarantined=success.num_quarantined,
         errors=dict(success.errors),
         splits={split: facts["ok"] for split, facts in stats["splits"].items()},
+        repeated_images=plan.notes["repeated_images"],
         skipped_objects=plan.notes["skipped_objects"],
         unpaired_masks=plan.notes["unpaired_masks"],
         seconds=round(time.monotonic() - started, 1),
@@ -119,8 +121,8 @@ def _plan(config: Config, classes: ClassMap) -> Plan:
     begun = begun_plan(config.dataset_uri, terms)
     if begun is not None:
         return begun
-    listing = layouts.list_inputs(config)
-    return create_plan(config.dataset_uri, listing.rows, terms, notes=listing.summary())
+    with layouts.list_inputs(config) as listing:
+        return create_plan(config.dataset_uri, listing.rows(), terms, notes=listing.summary())
 
 
 def check_pairs(

@@ -9,33 +9,27 @@ import numpy as np
 import pytest
 
 from tests.faults.corpus import CLASSES, HEIGHT, WIDTH, draw, make_cases, pass_time, write_cases
+from tests.unit.listed_files import list_folder
 from unet_ray.config import ImagesSection
 from unet_ray.datasets.frames import load_frames
-from unet_ray.datasets.listing import list_folder
 from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import make_class_map
 from unet_ray.prepare import check_pairs
 from unet_ray.schema import DATASET_SUMMED
-from unet_ray.table.plan import Plan, create_plan
+from unet_ray.table.plan import Plan, Terms, create_plan
 
 CASES = make_cases()
 CLASS_MAP = make_class_map(CLASSES, (), (255,), None)
 
 
 def plan_of(root: Path) -> Plan:
-    listing = list_folder(f"{root}/images", f"{root}/masks", split="train")
-    assert (listing.skipped_objects, listing.unpaired_masks) == ([], [])
-    return create_plan(
-        f"{root}/dataset",
-        listing.rows,
-        kind="dataset",
-        settings={},
-        facts=asdict(CLASS_MAP),
-        summed=DATASET_SUMMED,
-        shard_rows=16,
-        unit_rows=16,
+    rows, found = list_folder(f"{root}/images", f"{root}/masks", split="train")
+    assert (found["skipped_objects"], found["unpaired_masks"]) == (0, 0)
+    terms = Terms(
+        kind="dataset", settings={}, facts=asdict(CLASS_MAP), summed=DATASET_SUMMED, shard_rows=16, unit_rows=16
     )
+    return create_plan(f"{root}/dataset", rows, terms, notes=found)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +39,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     write_cases(root, CASES)
     plan = plan_of(root)
     pass_time(root, CASES)
-    return [row for shard in range(plan.num_shards) for unit in plan.units(shard) for row in plan.read(unit)]
+    return [row for unit in plan.units(range(plan.num_shards)) for row in plan.read(unit)]
 
 
 @pytest.fixture(scope="module")

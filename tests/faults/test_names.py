@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from tests.unit.image_files import encode, gradient
+from tests.unit.listed_files import list_folder
 from unet_ray import s3, storage
 from unet_ray.config import ImagesSection
 from unet_ray.datasets.frames import fetch_pair
-from unet_ray.datasets.listing import list_folder
 from unet_ray.errors import ImageError
 from unet_ray.labels.classes import make_class_map
 from unet_ray.prepare import check_pairs
 from unet_ray.schema import DATASET_SUMMED
-from unet_ray.table.plan import create_plan
+from unet_ray.table.plan import Terms, create_plan
 
 STEMS = [
     *("plain", "_underscore", ".hidden", "__init__", "two words", " lead and trail ", "dots...", "a.b.c", "-dash"),
@@ -69,20 +69,14 @@ def test_every_name_makes_the_round_trip_to_the_byte(place: tuple[str, Put]) -> 
         put(f"masks/{stem}.png", encode(np.full((6, 8), number, np.uint8), "PNG"))
     for name in SKIPPED:
         put(f"images/{name}", image)
-    listing = list_folder(f"{root}/images", f"{root}/masks", split="train")
-    assert listing.skipped_objects == sorted(SKIPPED)
-    assert listing.unpaired_masks == []
-    plan = create_plan(
-        f"{root}/dataset",
-        listing.rows,
-        kind="dataset",
-        settings={},
-        facts=asdict(CLASSES),
-        summed=DATASET_SUMMED,
-        shard_rows=64,
-        unit_rows=64,
+    listed, summary = list_folder(f"{root}/images", f"{root}/masks", split="train")
+    assert (summary["skipped_objects"], summary["unpaired_masks"]) == (len(SKIPPED), 0)
+    assert {name.rpartition("/")[2] for name in summary["skipped_examples"]} <= set(SKIPPED)
+    terms = Terms(
+        kind="dataset", settings={}, facts=asdict(CLASSES), summed=DATASET_SUMMED, shard_rows=64, unit_rows=64
     )
-    planned = [row for unit in plan.units(0) for row in plan.read(unit)]
+    plan = create_plan(f"{root}/dataset", listed, terms, notes=summary)
+    planned = [row for unit in plan.units([0]) for row in plan.read(unit)]
     rows = check_pairs(planned, classes=CLASSES, policy=ImagesSection(), resize=None).to_pylist()
     found = {row["image_id"].rpartition(".")[0]: row["class_pixels"] for row in rows}
     assert len(rows) == len(STEMS)
@@ -93,7 +87,7 @@ def test_every_name_makes_the_round_trip_to_the_byte(place: tuple[str, Put]) -> 
 def test_a_changed_object_is_noticed_whatever_its_name(place: tuple[str, Put], name: str) -> None:
     root, put = place
     put(f"images/{name}", b"first")
-    [row] = list_folder(f"{root}/images", None).rows
+    [row] = list_folder(f"{root}/images", None)[0]
     assert storage.read_bytes(row["image_uri"], etag=row["image_etag"]) == b"first"
     put(f"images/{name}", b"the second")
     with pytest.raises(ImageError, match="changed_image: could not read"):

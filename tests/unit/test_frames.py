@@ -13,7 +13,7 @@ from unet_ray.errors import ImageError
 
 
 def planned_of(folder: Path) -> list[dict[str, Any]]:
-    rows = list_pairs_of(folder).rows
+    rows = list_pairs_of(folder)
     return [row | {"row_id": number, "part_uri": None, "part_row": None} for number, row in enumerate(rows)]
 
 

@@ -6,6 +6,7 @@ import pytest
 from unet_ray.config import Config, DataSection, LabelsSection, RunSection
 from unet_ray.datasets import camvid, synthetic
 from unet_ray.datasets.layouts import class_map_of, list_inputs, synthetic_frames_uri
+from unet_ray.datasets.listing import Row
 from unet_ray.errors import ConfigError, DatasetError
 
 
@@ -14,6 +15,11 @@ def touch(root: Path, *keys: str) -> None:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
+
+
+def rows_of(config: Config) -> list[Row]:
+    with list_inputs(config) as listing:
+        return list(listing.rows())
 
 
 def camvid_of(root: Path) -> Config:
@@ -61,7 +67,7 @@ def test_a_layout_that_reads_files_needs_a_root(layout: str) -> None:
     with pytest.raises(
         ConfigError, match=rf"data\.root: must be the URI of the input when data\.layout is {layout}, got"
     ):
-        list_inputs(Config(data=DataSection(layout=layout)))  # type: ignore[arg-type]
+        rows_of(Config(data=DataSection(layout=layout)))  # type: ignore[arg-type]
 
 
 def test_folders_are_listed_under_the_root_and_split(tmp_path: Path) -> None:
@@ -69,7 +75,7 @@ def test_folders_are_listed_under_the_root_and_split(tmp_path: Path) -> None:
         tmp_path, *(f"{kind}/{group}/{frame}.png" for kind in ("rgb", "ids") for group in "abcde" for frame in (1, 2))
     )
     data = DataSection(root=f"{tmp_path}/", images="rgb/", masks="ids", split="group", val_fraction=0.4)
-    rows = list_inputs(Config(data=data)).rows
+    rows = rows_of(Config(data=data))
     assert [row["image_id"] for row in rows][:3] == ["rgb/a/1.png", "rgb/a/2.png", "rgb/b/1.png"]
     assert [Path(row["mask_uri"]).relative_to(tmp_path).as_posix() for row in rows][:2] == [
         "ids/a/1.png",
@@ -80,14 +86,14 @@ def test_folders_are_listed_under_the_root_and_split(tmp_path: Path) -> None:
 
 def test_frames_without_truth_are_listed_with_masks_null(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "masks/a.png")
-    [row] = list_inputs(Config(data=DataSection(root=str(tmp_path), masks=None, val_fraction=0))).rows
+    [row] = rows_of(Config(data=DataSection(root=str(tmp_path), masks=None, val_fraction=0)))
     assert row["mask_uri"] is None
 
 
 def test_a_list_is_read_instead_of_folders_and_may_bring_its_splits(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("image,mask,split\na.png,b.png,train\nc.png,d.png,test\n")
-    listing = list_inputs(Config(data=DataSection(pairs=f"{tmp_path}/pairs.csv", split="lists")))
-    assert [(row["image_uri"], row["split"]) for row in listing.rows] == [
+    rows = rows_of(Config(data=DataSection(pairs=f"{tmp_path}/pairs.csv", split="lists")))
+    assert [(row["image_uri"], row["split"]) for row in rows] == [
         (f"{tmp_path}/a.png", "train"),
         (f"{tmp_path}/c.png", "test"),
     ]
@@ -99,14 +105,14 @@ def test_a_list_without_a_split_of_ours_is_refused(tmp_path: Path, split: str, f
     with pytest.raises(
         DatasetError, match=rf"data\.split: lists needs train, val or test for every image, b\.png has '{found}'; give"
     ):
-        list_inputs(Config(data=DataSection(pairs=f"{tmp_path}/pairs.csv", split="lists")))
+        rows_of(Config(data=DataSection(pairs=f"{tmp_path}/pairs.csv", split="lists")))
 
 
 def test_a_split_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png")
     config = Config(data=DataSection(root=str(tmp_path), masks=None, val_fraction=0.99))
     with pytest.raises(DatasetError, match=r"no image is in the train split, of 1 found; lower data\.val_fraction"):
-        list_inputs(config)
+        rows_of(config)
 
 
 def test_synthetic_frames_lie_with_the_run_or_where_they_are_put(tmp_path: Path) -> None:
@@ -114,7 +120,7 @@ def test_synthetic_frames_lie_with_the_run_or_where_they_are_put(tmp_path: Path)
         run=RunSection(storage=str(tmp_path), name="a"), data=DataSection(layout="synthetic", val_fraction=0)
     )
     touch(tmp_path, "a/frames/images/seq_000/frame_00001.png", "a/frames/masks/seq_000/frame_00001.png")
-    [row] = list_inputs(config).rows
+    [row] = rows_of(config)
     assert (row["image_id"], row["group"], row["frame"]) == ("images/seq_000/frame_00001.png", "seq_000", 1)
     assert synthetic_frames_uri(Config(data=DataSection(layout="synthetic", root="s3://b/x"))) == "s3://b/x"
 
@@ -123,20 +129,22 @@ def test_camvid_is_listed_by_its_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/0001TP_006690.png", "train/0001TP_006720.png", "trainannot/0001TP_006690.png")
     touch(tmp_path, "train/notes.txt", "trainannot/gone.png", "val/0016E5_07959.png", "valannot/0016E5_07959.png")
     touch(tmp_path, "test/Seq05VD_f00030.png", "README.md")
-    listing = list_inputs(camvid_of(tmp_path))
-    assert [(row["image_id"], row["split"], row["group"], row["frame"]) for row in listing.rows] == [
+    with list_inputs(camvid_of(tmp_path)) as listing:
+        rows, found = list(listing.rows()), listing.summary()
+    assert [(row["image_id"], row["split"], row["group"], row["frame"]) for row in rows] == [
         ("train/0001TP_006690.png", "train", "0001TP", 6690),
         ("train/0001TP_006720.png", "train", "0001TP", 6720),
         ("val/0016E5_07959.png", "val", "0016E5", 7959),
         ("test/Seq05VD_f00030.png", "test", "Seq05VD", 30),
     ]
-    assert [row["mask_uri"] for row in listing.rows] == [
+    assert [row["mask_uri"] for row in rows] == [
         f"{tmp_path}/trainannot/0001TP_006690.png",
         None,
         f"{tmp_path}/valannot/0016E5_07959.png",
         None,
     ]
-    assert (listing.skipped_objects, listing.unpaired_masks) == (["train/notes.txt"], ["trainannot/gone.png"])
+    assert found["skipped_examples"] == [f"{tmp_path}/train/notes.txt"]
+    assert found["unpaired_examples"] == [f"{tmp_path}/trainannot/gone.png"]
 
 
 @pytest.mark.parametrize(
@@ -147,13 +155,14 @@ def test_a_folder_that_is_not_camvid_says_what_was_found(tmp_path: Path, key: st
     with pytest.raises(
         DatasetError, match=f"not CamVid in the SegNet layout: needs train/ and trainannot/, found {found}"
     ):
-        list_inputs(camvid_of(tmp_path))
+        rows_of(camvid_of(tmp_path))
 
 
 def test_the_real_camvid_is_listed_whole(data_root: Path) -> None:
-    listing = list_inputs(camvid_of(data_root / "camvid"))
+    with list_inputs(camvid_of(data_root / "camvid")) as listing:
+        rows, found = list(listing.rows()), listing.summary()
     with (data_root / "camvid/frames.csv").open(encoding="utf-8") as file:
         frames = [(row["split"], row["sequence"], int(row["frame"])) for row in csv.DictReader(file)]
-    assert [(row["split"], row["group"], row["frame"]) for row in listing.rows] == frames
-    assert (len(frames), listing.unpaired_masks) == (468, [])
-    assert all(row["mask_uri"] for row in listing.rows)
+    assert [(row["split"], row["group"], row["frame"]) for row in rows] == frames
+    assert (len(frames), found["unpaired_masks"]) == (468, 0)
+    assert all(row["mask_uri"] for row in rows)

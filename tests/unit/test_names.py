@@ -1,6 +1,9 @@
 import random
+import re
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from unet_ray.datasets.names import is_image, natural_key, parse_frame
 
@@ -15,6 +18,23 @@ def test_the_order_is_the_same_whatever_order_the_names_come_in() -> None:
     names = ["1.png", "01.png", "001.png", "x\u0663.png", "x3.png", "x.png", "", "7", "seven"]
     orders = {tuple(sorted(random.Random(seed).sample(names, len(names)), key=natural_key)) for seed in range(20)}
     assert len(orders) == 1
+
+
+def plain_key(key: str) -> tuple[object, ...]:
+    """Return the order as one would write it down, which no database can sort by."""
+    parts = [(0, int(part)) if re.fullmatch("[0-9]+", part) else (1, part) for part in re.split(r"(\d+)", key)]
+    return (*parts, (2, key))
+
+
+NAMES = st.text(st.one_of(st.sampled_from("ab/._-00112239\0\x01\u0663\u00ff\uffff"), st.characters(codec="utf-8")))
+
+
+@given(NAMES, NAMES, NAMES)
+@example("", "a", "b")
+@example("a", "0", "\0")
+def test_keys_are_ordered_as_their_numbers_and_texts_are(start: str, one: str, other: str) -> None:
+    one, other = start + one, start + other
+    assert (natural_key(one) < natural_key(other)) == (plain_key(one) < plain_key(other))
 
 
 @pytest.mark.parametrize("key", ["a.png", "A.PNG", "a/b.jpeg", "a.b.tif", "x.JPG", "y.tiff"])

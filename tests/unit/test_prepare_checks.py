@@ -190,16 +190,13 @@ def test_statistics_are_those_of_the_pixels(pairs_folder: Path, tmp_path: Path) 
     assert val["class_pixels"][2] == cars - 3 - 5
 
 
-def test_statistics_carry_what_the_listing_left_out(pairs_folder: Path, tmp_path: Path) -> None:
+def test_statistics_carry_what_the_listing_found(pairs_folder: Path, tmp_path: Path) -> None:
     stats = prepare_here(f"{tmp_path}/dataset", list_pairs_of(pairs_folder))
-    assert stats["input"]["images"] == 22
-    assert stats["input"]["unpaired_masks"] == 0
+    assert stats["input"] == {"images": 22}
 
 
 def test_without_training_pairs_there_is_no_mean(pairs_folder: Path, tmp_path: Path) -> None:
-    listing = list_pairs_of(pairs_folder)
-    for row in listing.rows:
-        row["split"] = "test"
-    stats = prepare_here(f"{tmp_path}/dataset", listing)
+    rows = [row | {"split": "test"} for row in list_pairs_of(pairs_folder)]
+    stats = prepare_here(f"{tmp_path}/dataset", rows)
     assert (stats["mean"], stats["std"]) == (None, None)
     assert stats["splits"]["test"]["ok"] == 20

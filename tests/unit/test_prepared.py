@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,9 +8,14 @@ import pytest
 from tests.unit.image_files import POLICY
 from tests.unit.inline_table import begin, finish
 from tests.unit.tiny_dataset import CLASSES, list_pairs_of, prepare_here
-from unet_ray.datasets.prepared import _RowGroupCache, index_split, open_dataset, read_pair
+from unet_ray.datasets.prepared import Prepared, _RowGroupCache, index_split, iter_split, open_dataset, read_pair
 from unet_ray.errors import DatasetError, NotFoundError, TableError
 from unet_ray.images.decode import decode_mask, decode_plain
+from unet_ray.schema import DATASET
+from unet_ray.table.commit import QuarantineLimits, fill
+from unet_ray.table.parts import Part, write_part
+from unet_ray.table.plan import Unit
+from unet_ray.table.read import open_table
 
 
 def test_a_dataset_opens_with_its_classes_and_statistics(dataset_uri: str) -> None:
@@ -60,6 +66,39 @@ def test_every_indexed_pair_is_read_where_the_index_says(dataset_uri: str, pairs
 def test_an_empty_split_is_refused(dataset_uri: str) -> None:
     with pytest.raises(DatasetError, match=r"no usable pair in split test; choose another split, or prepare again"):
         index_split(open_dataset(dataset_uri), "test")
+    with pytest.raises(DatasetError, match=r"no usable pair in split test; choose another split, or prepare again"):
+        iter_split(open_dataset(dataset_uri), "test")
+
+
+@pytest.fixture
+def scattered(tmp_path: Path) -> Prepared:
+    """A dataset whose shards are of two parts each, with their rows in disorder; every other row trains."""
+    uri = f"{tmp_path}/scattered"
+    names = ("image_id", "image_uri", "group")
+    planned = [
+        dict.fromkeys(names, str(number)) | {"frame": number, "split": ("val", "train")[number % 2]}
+        for number in range(40)
+    ]
+    plan = begin(uri, planned, kind="dataset", shard_rows=8, unit_rows=2, summed=())
+
+    def produce(units: Sequence[Unit]) -> Iterator[Part]:
+        for shard in range(plan.num_shards):
+            for parity in (1, 0):
+                chosen = [unit for unit in units if unit.shard == shard and unit.index % 2 == parity]
+                rows = [row | {"status": "ok"} for unit in chosen[::-1] for row in plan.read(unit)[::-1]]
+                yield write_part(plan, chosen, pa.Table.from_pylist(rows, schema=DATASET))
+
+    fill(plan, produce, limits=QuarantineLimits(fraction=0.0))
+    return Prepared(table=open_table(uri), classes=CLASSES, stats={})
+
+
+def test_the_rows_of_a_split_are_planned_as_they_are_indexed(scattered: Prepared) -> None:
+    index = index_split(scattered, "train")
+    assert index["row_id"].to_pylist() == list(range(1, 40, 2))
+    uris = scattered.table.part_uris()
+    kept = ("image_id", "image_uri", "group", "frame", "split", "part_row")
+    wanted = [{name: row[name] for name in kept} | {"part_uri": uris[row["part"]]} for row in index.to_pylist()]
+    assert list(iter_split(scattered, "train")) == wanted
 
 
 def test_where_there_is_no_dataset_that_is_said(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import pytest
 
 from tests.unit.image_files import encode, gradient
 from tests.unit.inline_table import begin, expected_rows, finish, keys
+from tests.unit.listed_files import list_folder
 from unet_ray import schema
 from unet_ray.config_file import parse_config
-from unet_ray.datasets.listing import list_folder
 from unet_ray.report.run import run as report
 from unet_ray.schema import OK, PREDICTION, QUARANTINED
 from unet_ray.table.commit import QuarantineLimits, fill
@@ -270,13 +270,13 @@ def job_on(folder: Path, names: Sequence[str], more_keys: Sequence[str]) -> Stru
         path = folder / "frames" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(gradient(4, 6), "PNG"))
-    listing = list_folder(f"{folder}/frames", None)
-    assert sorted(row["image_id"] for row in listing.rows) == sorted(names)
+    listed, _ = list_folder(f"{folder}/frames", None)
+    assert sorted(row["image_id"] for row in listed) == sorted(names)
     remote = [{"image_id": key, "image_uri": f"s3://frames/{key}", "group": key, "split": ""} for key in more_keys]
     out = f"{folder}/out/predictions"
     plan = begin(
         out,
-        [*listing.rows, *remote],
+        [*listed, *remote],
         settings={"predict.images": "frames", "predict.checkpoint": "0123", "scaling.precision": "fp32"},
         facts={
             "classes": ["road", "sky"],
@@ -287,9 +287,9 @@ def job_on(folder: Path, names: Sequence[str], more_keys: Sequence[str]) -> Stru
             "mask_encoding": "raw",
         },
     )
-    fill(plan, lambda units: segment(plan, units, len(listing.rows)), limits=QuarantineLimits(fraction=1.0))
+    fill(plan, lambda units: segment(plan, units, len(listed)), limits=QuarantineLimits(fraction=1.0))
     assert open_table(out).read(["image_id"])["image_id"].to_pylist() == [
-        *(row["image_id"] for row in listing.rows), *more_keys,
+        *(row["image_id"] for row in listed), *more_keys,
     ]  # fmt: skip
     config = parse_config({}, {"run.storage": str(folder), "run.name": "out"}, "test")
     report(config)

@@ -10,7 +10,8 @@ import numpy as np
 
 from tests.unit.image_files import POLICY, encode, gradient
 from unet_ray import storage
-from unet_ray.datasets.listing import Listing, list_folder
+from unet_ray.datasets.inputs import add_folder
+from unet_ray.datasets.listing import Listing, Row
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
 from unet_ray.labels.classes import make_class_map
 from unet_ray.prepare import check_pairs, compute_stats
@@ -40,19 +41,18 @@ def draw_pairs(root: Path) -> None:
     (root / "masks/right/5.png").unlink()
 
 
-def list_pairs_of(root: Path) -> Listing:
+def list_pairs_of(root: Path) -> list[Row]:
     """List the pairs of `draw_pairs`: left trains, right validates."""
-    listing = list_folder(f"{root}/images", f"{root}/masks", prefix="images/")
-    for row in listing.rows:
-        row["split"] = {"left": "train", "right": "val"}[row["group"]]
-    return listing
+    with Listing() as listing:
+        add_folder(listing, f"{root}/images", f"{root}/masks", prefix="images/")
+        return [row | {"split": {"left": "train", "right": "val"}[row["group"]]} for row in listing.rows()]
 
 
-def prepare_here(uri: str, listing: Listing, resize: tuple[int, int] | None = None) -> dict[str, Any]:
-    """Prepare a listing into a dataset; return its statistics."""
+def prepare_here(uri: str, rows: Sequence[Row], resize: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Prepare rows into a dataset; return its statistics."""
     plan = create_plan(
         uri,
-        listing.rows,
+        rows,
         Terms(
             kind="dataset",
             settings={"data.resize": resize},
@@ -61,13 +61,13 @@ def prepare_here(uri: str, listing: Listing, resize: tuple[int, int] | None = No
             shard_rows=SHARD_ROWS,
             unit_rows=SHARD_ROWS,
         ),
-        notes=listing.summary(),
+        notes={"images": len(rows)},
     )
 
     def produce(units: Sequence[Unit]) -> Iterator[Part]:
         for unit in units:
-            rows = check_pairs(plan.read(unit), classes=CLASSES, policy=POLICY, resize=resize)
-            yield write_part(plan, [unit], rows, row_group_rows=ROW_GROUP_ROWS)
+            checked = check_pairs(plan.read(unit), classes=CLASSES, policy=POLICY, resize=resize)
+            yield write_part(plan, [unit], checked, row_group_rows=ROW_GROUP_ROWS)
 
     fill(plan, produce, limits=QuarantineLimits(fraction=0.5))
     stats = compute_stats(uri)

@@ -5,7 +5,8 @@ classes, their order and colours as in the SegNet tutorial (Badrinarayanan, Kend
 """
 
 from unet_ray import storage
-from unet_ray.datasets.listing import Listing, list_folder
+from unet_ray.datasets.inputs import add_folder
+from unet_ray.datasets.listing import Listing
 from unet_ray.errors import DatasetError
 
 CLASSES = (
@@ -21,8 +22,8 @@ IGNORE_IDS = (11,)
 _SPLITS = ("train", "val", "test")
 
 
-def list_camvid(root: str) -> Listing:
-    """List the splits that lie under ``root``; groups and frames come from names such as ``0001TP_006690``.
+def add_camvid(listing: Listing, root: str) -> None:
+    """Add the splits that lie under ``root``; groups and frames come from names such as ``0001TP_006690``.
 
     Raises:
         DatasetError: There is no ``train`` folder with a ``trainannot`` beside it.
@@ -31,13 +32,7 @@ def list_camvid(root: str) -> Listing:
     if not {"train", "trainannot"} <= folders:
         found = ", ".join(sorted(folders)[:6]) or "nothing"
         raise DatasetError(f"{root}: not CamVid in the SegNet layout: needs train/ and trainannot/, found {found}")
-    rows, skipped, unpaired = [], [], []
     for split in _SPLITS:
-        if split not in folders:
-            continue
-        masks = f"{root}/{split}annot" if f"{split}annot" in folders else None
-        listing = list_folder(f"{root}/{split}", masks, prefix=f"{split}/", split=split)
-        rows += listing.rows
-        skipped += [f"{split}/{key}" for key in listing.skipped_objects]
-        unpaired += [f"{split}annot/{key}" for key in listing.unpaired_masks]
-    return Listing(rows=rows, skipped_objects=skipped, unpaired_masks=unpaired)
+        if split in folders:
+            masks = f"{root}/{split}annot" if f"{split}annot" in folders else None
+            add_folder(listing, f"{root}/{split}", masks, prefix=f"{split}/", split=split)

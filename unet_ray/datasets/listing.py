@@ -1,143 +1,269 @@
-"""A listing: the rows a layout found, what it left out, and the classes it brings along."""
+"""A listing: the rows to plan, kept in a temporary file, so that memory does not grow with their number.
 
-import csv
+The file is an SQLite database without a name: it is gone when the listing is closed or its process ends. Rows lie in
+it in plan order, and masks by the name of their image; both come nearly in that order from a store.
+"""
+
 import hashlib
-import io
-import re
-from collections.abc import Iterable, Mapping
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-import pyarrow.parquet as pq
-
-from unet_ray import storage
-from unet_ray.datasets.names import is_image, natural_key, parse_frame
-from unet_ray.errors import DatasetError, NotFoundError
+from unet_ray.datasets.names import natural_key, parse_frame
+from unet_ray.errors import DatasetError, StorageError
 from unet_ray.storage import ObjectInfo
 
 Row = dict[str, Any]
-"""One planned image: the columns of `schema.PLAN` without row_id."""
+"""One planned image: columns of `schema.PLAN` without row_id."""
 
 _EXAMPLES = 5
-_COLUMNS = ("image", "mask", "split", "group", "frame")
+_ROWS_AT_ONCE = 4096
+_COLUMNS = (
+    *("image_id", "image_uri", "image_etag", "image_bytes", "mask_uri", "mask_etag", "mask_bytes"),
+    *("group", "frame", "split"),
+)
+_FILE = """
+PRAGMA temp_store_directory = '{folder}';
+PRAGMA temp_store = FILE;
+PRAGMA page_size = 16384;
+PRAGMA cache_size = -32768;
+PRAGMA journal_mode = OFF;
+CREATE TABLE image (
+  place PRIMARY KEY, image_id, image_uri, image_etag, image_bytes, mask_uri, mask_etag, mask_bytes,
+  "group", frame, split
+) WITHOUT ROWID;
+CREATE TABLE mask (stem PRIMARY KEY, is_png, uri, etag, bytes, is_paired) WITHOUT ROWID;
+CREATE TABLE group_split (name PRIMARY KEY, split) WITHOUT ROWID;
+BEGIN;
+"""
+_ADD_MASK = """
+INSERT INTO mask VALUES (?, ?, ?, ?, ?, FALSE) ON CONFLICT DO UPDATE
+SET is_png = excluded.is_png, uri = excluded.uri, etag = excluded.etag, bytes = excluded.bytes
+WHERE (excluded.is_png, excluded.uri) > (is_png, uri)
+"""
+_ADD_IMAGE = """
+INSERT OR IGNORE INTO image SELECT ?, ?, ?, ?, ?, mask.uri, mask.etag, mask.bytes, ?, ?, ?
+FROM (SELECT 1) LEFT JOIN mask ON stem = ?
+"""
+_PAIR_MASK = "UPDATE mask SET is_paired = TRUE WHERE stem = ? AND NOT is_paired"
+_DROP_MASKS = "DELETE FROM image WHERE EXISTS (SELECT 1 FROM mask WHERE is_paired AND stem = stem_of_mask(image_id))"
+_FIND_REPEATS = """
+CREATE TABLE repeat AS SELECT place, first FROM (
+  SELECT place, min(place) OVER (PARTITION BY image_uri) AS first FROM image
+) WHERE place > first
+"""
+_FIND_CONTRADICTION = """
+SELECT b.place, b.image_id, a.place
+FROM repeat JOIN image AS a ON a.place = first JOIN image AS b ON b.place = repeat.place
+WHERE (a.mask_uri, a."group", a.frame, a.split) IS NOT (b.mask_uri, b."group", b.frame, b.split)
+ORDER BY b.place LIMIT 1
+"""
+_ROWS = """
+SELECT image_id, image_uri, image_etag, image_bytes, mask_uri, mask_etag, mask_bytes, "group", frame, {split}
+FROM image ORDER BY place
+"""
+_SPLIT_GROUPS = """
+INSERT INTO group_split
+SELECT name, CASE WHEN rank <= ? THEN 'val' WHEN rank <= ? THEN 'test' ELSE 'train' END FROM (
+  SELECT name, row_number() OVER (ORDER BY position(name), name) AS rank
+  FROM (SELECT DISTINCT "group" AS name FROM image)
+)
+"""
+
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(slots=True)
+class Examples:
+    """How many objects there are of a kind, and the URIs of a few, the first ones by name."""
+
+    count: int = 0
+    uris: list[str] = field(default_factory=list)
+
+    def add(self, uri: str) -> None:
+        """Count an object."""
+        self.update(Examples(1, [uri]))
+
+    def update(self, others: "Examples") -> None:
+        """Count others as well."""
+        self.count += others.count
+        self.uris = sorted(self.uris + others.uris)[:_EXAMPLES]
+
+
 class Listing:
-    """Rows in natural order, and counts of what is not among them, with a few examples of each."""
+    """Rows in plan order, and counts of what is not among them. A context manager: leaving it deletes the file.
 
-    rows: list[Row]
-    skipped_objects: list[str] = field(default_factory=list)
-    unpaired_masks: list[str] = field(default_factory=list)
+    Every method raises StorageError when the disk of the temporary folder is full.
+    """
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self.num_paired = 0
+        """Masks that belong to an image."""
+        self.skipped = Examples()
+        self._repeats = 0
+        self._folders = 0
+        self._split = "split"
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(_FILE.format(folder=tempfile.gettempdir().replace("'", "''")))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows in plan order; can be called again."""
+        with _disk_faults():
+            for values in self._db.execute(_ROWS.format(split=self._split)):
+                yield dict(zip(_COLUMNS, values, strict=True))
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts and examples as JSON values."""
+        """Return the counts as JSON values, with the URIs of a few examples."""
+        with _disk_faults():
+            left = "FROM mask WHERE NOT is_paired"
+            [(num_unpaired,)] = self._db.execute(f"SELECT count(*) {left}")
+            unpaired = [uri for (uri,) in self._db.execute(f"SELECT uri {left} ORDER BY uri LIMIT {_EXAMPLES}")]
         return {
-            "images": len(self.rows),
-            "skipped_objects": len(self.skipped_objects),
-            "skipped_examples": self.skipped_objects[:_EXAMPLES],
-            "unpaired_masks": len(self.unpaired_masks),
-            "unpaired_examples": self.unpaired_masks[:_EXAMPLES],
+            "images": self.num_rows,
+            "repeated_images": self._repeats,
+            "skipped_objects": self.skipped.count,
+            "skipped_examples": self.skipped.uris,
+            "unpaired_masks": num_unpaired,
+            "unpaired_examples": unpaired,
         }
 
+    def add_folder(
+        self,
+        images: Iterable[ObjectInfo],
+        masks: Iterable[ObjectInfo],
+        *,
+        mask_suffix: str = "",
+        prefix: str = "",
+        split: str = "",
+    ) -> int:
+        """Add the images of a folder, in natural order and after those of earlier folders; return how many.
 
-def list_folder(
-    images_uri: str, masks_uri: str | None, *, mask_suffix: str = "", prefix: str = "", split: str = ""
-) -> Listing:
-    """List a folder of images, and pair each with the mask of the same relative name in another folder.
+        Each gets the mask of its name, whatever their endings. Of two masks of one image the PNG is taken, and of
+        two PNGs the last by name. An image that comes twice is one row.
 
-    Endings may differ. An image without a mask keeps its row, with a null ``mask_uri``. Where two masks share a
-    name the PNG is taken.
+        Args:
+            images: The images, in any order.
+            masks: Their masks, in any order; they are read first.
+            mask_suffix: What a mask's stem has after its image's stem; masks without it are left out.
+            prefix: What to put before each key to make the image_id.
+            split: Split of every row, where the folder decides it.
+        """
+        before, folder = self.num_rows, self._folders.to_bytes(1, "big")
+        self._folders += 1
+        with _disk_faults():
+            for found in _chunks(masks):
+                self._db.executemany(_ADD_MASK, _mask_values(found, prefix, mask_suffix))
+            for chunk in _chunks(images):
+                rows = [(folder + natural_key(item.key), *_image_values(item, prefix, split)) for item in chunk]
+                added = self._db.executemany(_ADD_IMAGE, rows).rowcount
+                self.num_rows += added
+                self._repeats += len(rows) - added
+                self.num_paired += self._db.executemany(_PAIR_MASK, (row[-1:] for row in rows)).rowcount
+        return self.num_rows - before
 
-    Args:
-        images_uri: Folder or prefix of the images, read at any depth.
-        masks_uri: Folder of the masks, or None when there is no truth.
-        mask_suffix: What a mask's stem has after its image's stem.
-        prefix: What to put before each key to make the image_id.
-        split: Split of every row, where the folder decides it.
+    def drop_masks(self, suffix: str) -> None:
+        """Drop the images that are masks of other images beside them: their names plus a suffix, which is not empty."""
 
-    Raises:
-        DatasetError: A folder is missing or holds no image.
-    """
-    images, skipped = _images_under(images_uri)
-    if not images:
-        found = f"{len(skipped)} other objects, such as {skipped[0]}" if skipped else "nothing"
-        raise DatasetError(f"0 images under {images_uri}: it holds {found}; PNG, JPEG and TIFF files are read")
-    masks: dict[str, ObjectInfo] = {}
-    if masks_uri is not None:
-        found_masks, _ = _images_under(masks_uri)
-        for mask in sorted(found_masks, key=lambda item: item.key.lower().endswith(".png")):
-            stem = mask.key.rpartition(".")[0]
-            if stem.endswith(mask_suffix):
-                masks[stem.removesuffix(mask_suffix)] = mask
-    rows = [
-        _make_row(prefix, split, image, masks.get(image.key.rpartition(".")[0]))
-        for image in sorted(images, key=lambda item: natural_key(item.key))
-    ]
-    stems = {image.key.rpartition(".")[0] for image in images}
-    unpaired = sorted(mask.key for stem, mask in masks.items() if stem not in stems)
-    return Listing(rows=rows, skipped_objects=sorted(skipped), unpaired_masks=unpaired)
+        def stem_of_mask(image_id: str) -> str | None:
+            stem = _stem(image_id)
+            return stem.removesuffix(suffix) if stem.endswith(suffix) else None
+
+        self._db.create_function("stem_of_mask", 1, stem_of_mask, deterministic=True)
+        with _disk_faults():
+            self.num_rows -= self._db.execute(_DROP_MASKS).rowcount
+
+    def add_list(self, rows: Iterable[Row], uri: str) -> None:
+        """Add the rows of a list, in its order and once per listing. An image that comes again is dropped and counted.
+
+        Raises:
+            DatasetError: An image comes again with another mask, group, frame or split; ``uri`` names the list.
+        """
+        names = [f":{name}" for name in ("place", *_COLUMNS)]
+        numbered = (_NO_FILES | row | {"place": number} for number, row in enumerate(rows, start=1))
+        with _disk_faults():
+            for chunk in _chunks(numbered):
+                self.num_rows += self._db.executemany(f"INSERT INTO image VALUES ({', '.join(names)})", chunk).rowcount
+            self._db.execute(_FIND_REPEATS)
+            for place, image_id, first in self._db.execute(_FIND_CONTRADICTION):
+                raise DatasetError(
+                    f"{uri}: row {place}: {image_id} is also in row {first}, with another mask, group, frame or split; "
+                    "keep one of them"
+                )
+            self._repeats = self._db.execute("DELETE FROM image WHERE place IN (SELECT place FROM repeat)").rowcount
+        self.num_rows -= self._repeats
+
+    def assign_splits(self, how: str, seed: int, val_fraction: float, test_fraction: float) -> None:
+        """Give every row its split, by a hash of image_id or by whole groups.
+
+        By hash, an image keeps its split when others are added. By group, groups are ranked by a hash, and the first
+        share of them (at least one, where the fraction is not 0) is taken, so that no group is in two splits.
+
+        Raises:
+            DatasetError: By group, with fewer groups than splits.
+        """
+        if how == "hash":
+
+            def split_of(image_id: str) -> str:
+                return _split_at(_hash(seed, image_id), val_fraction, test_fraction)
+
+            self._db.create_function("split_of", 1, split_of, deterministic=True)
+            self._split = "split_of(image_id)"
+            return
+        self._db.create_function("position", 1, lambda name: _hash(seed, name), deterministic=True)
+        self._split = '(SELECT split FROM group_split WHERE name = "group")'
+        with _disk_faults():
+            [(num_groups,)] = self._db.execute('SELECT count(DISTINCT "group") FROM image')
+            num_val = max(1, round(val_fraction * num_groups)) if val_fraction else 0
+            num_test = max(1, round(test_fraction * num_groups)) if test_fraction else 0
+            if num_val + num_test >= num_groups:
+                found = self._db.execute('SELECT DISTINCT "group" FROM image ORDER BY position("group") LIMIT 5')
+                raise DatasetError(
+                    f"data.split: group needs more groups than the {num_val + num_test} for val and test, "
+                    f"found {num_groups} ({', '.join(name for (name,) in found)}); use data.split: hash"
+                )
+            self._db.execute(_SPLIT_GROUPS, (num_val, num_val + num_test))
 
 
-def list_pairs(uri: str) -> Listing:
-    """Read a CSV or Parquet list: columns image, mask and optionally split, group, frame; relative to its folder.
-
-    Raises:
-        DatasetError: The list is missing, empty, has a column we do not know, or a row without image or with a frame
-            that is no number.
-    """
-    try:
-        data = storage.read_bytes(uri)
-    except NotFoundError:
-        raise DatasetError(f"{uri}: no such list; data.pairs takes the URI of a CSV or Parquet file") from None
-    records: Iterable[Mapping[str, Any]]
-    try:
-        if uri.endswith(".parquet"):
-            records = pq.read_table(io.BytesIO(data)).to_pylist()
-        else:
-            records = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
-    except (ValueError, csv.Error) as error:
-        raise DatasetError(f"{uri}: not a readable CSV or Parquet list: {error}") from error
-    rows = []
-    folder = uri.rpartition("/")[0]
-    for number, record in enumerate(records, start=1):
-        try:
-            rows.append(_pair_row(folder, record))
-        except ValueError as error:
-            raise DatasetError(f"{uri}: row {number}: {error}; columns are {', '.join(_COLUMNS)}") from None
-    if not rows:
-        raise DatasetError(f"{uri}: the list has no rows")
-    return Listing(rows=rows)
+_NO_FILES: Row = dict.fromkeys(("image_etag", "image_bytes", "mask_etag", "mask_bytes"))
 
 
-def assign_splits(rows: list[Row], how: str, seed: int, val_fraction: float, test_fraction: float) -> None:
-    """Fill the split of rows in place, by a hash of image_id or by whole groups.
+def _mask_values(masks: Iterable[ObjectInfo], prefix: str, suffix: str) -> Iterator[tuple[Any, ...]]:
+    for mask in masks:
+        stem = _stem(mask.key)
+        if stem.endswith(suffix):
+            is_png = mask.key.lower().endswith(".png")
+            yield prefix + stem.removesuffix(suffix), is_png, mask.uri, mask.etag, mask.size_bytes
 
-    By hash, an image keeps its split when others are added. By group, groups are ranked by a hash, and the first
-    share of them (at least one, where the fraction is not 0) is taken, so that no group is in two splits.
 
-    Raises:
-        DatasetError: By group, with fewer groups than splits.
-    """
-    if how == "hash":
-        for row in rows:
-            position = _hash(seed, row["image_id"])
-            row["split"] = _split_at(position, val_fraction, test_fraction)
-        return
-    groups = sorted({row["group"] for row in rows}, key=lambda group: _hash(seed, group))
-    num_val = max(1, round(val_fraction * len(groups))) if val_fraction else 0
-    num_test = max(1, round(test_fraction * len(groups))) if test_fraction else 0
-    if num_val + num_test >= len(groups):
-        raise DatasetError(
-            f"data.split: group needs more groups than the {num_val + num_test} for val and test, "
-            f"found {len(groups)} ({', '.join(groups[:5])}); use data.split: hash"
-        )
-    split_of = {
-        group: "val" if rank < num_val else "test" if rank < num_val + num_test else "train"
-        for rank, group in enumerate(groups)
-    }
-    for row in rows:
-        row["split"] = split_of[row["group"]]
+def _image_values(image: ObjectInfo, prefix: str, split: str) -> tuple[Any, ...]:
+    group, frame = parse_frame(image.key)
+    image_id = prefix + image.key
+    return image_id, image.uri, image.etag, image.size_bytes, group, frame, split, _stem(image_id)
+
+
+def _stem(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+def _chunks(items: Iterable[_T]) -> Iterator[Sequence[_T]]:
+    source = iter(items)
+    while chunk := list(islice(source, _ROWS_AT_ONCE)):
+        yield chunk
 
 
 def _split_at(position: float, val_fraction: float, test_fraction: float) -> str:
@@ -151,62 +277,15 @@ def _hash(seed: int, text: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}/{text}".encode()).digest()[:8], "big") / 2**64
 
 
-def _images_under(uri: str) -> tuple[list[ObjectInfo], list[str]]:
-    images: list[ObjectInfo] = []
-    skipped: list[str] = []
+@contextmanager
+def _disk_faults() -> Iterator[None]:
     try:
-        for item in storage.list_objects(uri):
-            if is_image(item.key):
-                images.append(item)
-            else:
-                skipped.append(item.key)
-    except NotFoundError:
-        raise DatasetError(f"{uri}: no such folder; check data.root, data.images and data.masks") from None
-    return images, skipped
-
-
-def _make_row(prefix: str, split: str, image: ObjectInfo, mask: ObjectInfo | None) -> Row:
-    group, frame = parse_frame(image.key)
-    return {
-        "image_id": f"{prefix}{image.key}",
-        "image_uri": image.uri,
-        "image_etag": image.etag,
-        "image_bytes": image.size_bytes,
-        "mask_uri": mask.uri if mask else None,
-        "mask_etag": mask.etag if mask else None,
-        "mask_bytes": mask.size_bytes if mask else None,
-        "group": group,
-        "frame": frame,
-        "split": split,
-    }
-
-
-def _pair_row(folder: str, record: Mapping[str, Any]) -> Row:
-    def resolve(name: str) -> str:
-        anchored = "://" in name or name.startswith("/") or not folder
-        return name if anchored else f"{folder}/{name}"
-
-    unknown = [name for name in record if name not in _COLUMNS]
-    if unknown:
-        raise ValueError(f"unknown column {unknown[0]!r}" if unknown[0] else "more cells than columns")
-    cells = {name: value for name, value in record.items() if value not in (None, "")}
-    image = cells.get("image")
-    if not isinstance(image, str):
-        raise ValueError("no image")
-    group, frame = parse_frame(image)
-    return {
-        "image_id": image,
-        "image_uri": resolve(image),
-        "mask_uri": resolve(str(cells["mask"])) if "mask" in cells else None,
-        "group": str(cells.get("group", group)),
-        "frame": _whole_number(cells["frame"]) if "frame" in cells else frame,
-        "split": str(cells.get("split", "")),
-    }
-
-
-def _whole_number(cell: Any) -> int:
-    """Return a frame number; a column with gaps that pandas wrote holds ``12.0``."""
-    match = re.fullmatch(r"(-?\d{1,18})(\.0*)?", str(cell))
-    if match is None:
-        raise ValueError(f"frame {cell!r} is not a whole number")
-    return int(match[1])
+        yield
+    except sqlite3.OperationalError as error:
+        if not error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")):
+            raise
+        folder = tempfile.gettempdir()
+        raise StorageError(
+            f"could not keep the listing in a temporary file: {error}; {shutil.disk_usage(folder).free:,} bytes are "
+            f"free in {folder}; make room, or set TMPDIR to a folder on another disk"
+        ) from None

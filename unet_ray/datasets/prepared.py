@@ -1,13 +1,15 @@
 """A prepared dataset read back: its classes, its statistics, an index of a split, and single pairs by position.
 
-Runs on the driver (`open_dataset`, `index_split`) and in tasks (`read_pair`). Needs no Ray.
+Runs on the driver (`open_dataset`, `index_split`, `iter_split`) and in tasks (`read_pair`). Needs no Ray.
 """
 
 import functools
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, count, groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -70,19 +72,47 @@ def index_split(prepared: Prepared, split: str) -> pa.Table:
     Raises:
         DatasetError: The split holds no usable pair.
     """
+    return pa.concat_tables(_index_shards(prepared, split)).combine_chunks()
+
+
+def iter_split(prepared: Prepared, split: str) -> Iterator[dict[str, Any]]:
+    """Return an iterator over the same pairs as rows to plan (`schema.PLAN`), which holds one shard at a time.
+
+    Raises:
+        DatasetError: The split holds no usable pair; raised by the call, not by the iterator.
+    """
+    shards = _index_shards(prepared, split)
+    first = next(shards)
+    uris = prepared.table.part_uris()
+    kept = ("image_id", "image_uri", "group", "frame", "split", "part_row")
+    return (
+        {name: row[name] for name in kept} | {"part_uri": uris[row["part"]]}
+        for shard in chain([first], shards)
+        for row in shard.to_pylist()
+    )
+
+
+def _index_shards(prepared: Prepared, split: str) -> Iterator[pa.Table]:
+    """Yield the index of each shard that has usable pairs of a split, in plan order, and at least one."""
     columns = ["row_id", "image_id", "image_uri", "group", "frame", "split", "status", "height", "width"]
-    chunks = []
-    for part, rows in enumerate(prepared.table.scan(columns)):
-        located = rows.append_column("part", pa.array(np.full(len(rows), part, np.int32)))
-        located = located.append_column("part_row", pa.array(np.arange(len(rows), dtype=np.int64)))
-        wanted = pc.and_(pc.equal(rows["split"], split), pc.equal(rows["status"], OK))
-        chunks.append(located.filter(wanted).drop_columns(["status"]))
-    index = pa.concat_tables(chunks).sort_by("row_id")
-    if not len(index):
+    parts = zip(prepared.table.manifest["shard"].to_pylist(), count(), prepared.table.scan(columns), strict=False)
+    is_empty = True
+    for _, of_shard in groupby(parts, key=itemgetter(0)):
+        shard = pa.concat_tables(_index_part(part, rows, split) for _, part, rows in of_shard)
+        if len(shard):
+            is_empty = False
+            yield shard.sort_by("row_id")
+    if is_empty:
         raise DatasetError(
             f"{prepared.table.uri}: no usable pair in split {split}; choose another split, or prepare again"
         )
-    return index
+
+
+def _index_part(part: int, rows: pa.Table, split: str) -> pa.Table:
+    located = rows.append_column("part", pa.array(np.full(len(rows), part, np.int32)))
+    located = located.append_column("part_row", pa.array(np.arange(len(rows), dtype=np.int64)))
+    wanted = pc.and_(pc.equal(rows["split"], split), pc.equal(rows["status"], OK))
+    return located.filter(wanted).drop_columns(["status"])
 
 
 def read_pair(part_uri: str, part_row: int) -> tuple[bytes, bytes]:

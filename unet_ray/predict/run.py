@@ -14,8 +14,9 @@ from unet_ray.checkpoint import Checkpoint, find_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
-from unet_ray.datasets.listing import Listing, Row, list_folder, list_pairs
-from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
+from unet_ray.datasets.inputs import add_folder, add_pairs
+from unet_ray.datasets.listing import Listing
+from unet_ray.datasets.prepared import Prepared, iter_split, open_dataset
 from unet_ray.errors import CheckpointError
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
@@ -147,9 +148,10 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     if begun is not None:
         return begun
     if prepared is not None:
-        return create_plan(uri, _list_split(prepared, config.predict.split), terms, notes={})
-    listing = _list_files(config)
-    return create_plan(uri, listing.rows, terms, notes=listing.summary())
+        return create_plan(uri, iter_split(prepared, config.predict.split), terms, notes={})
+    with Listing() as listing:
+        _list_files(config, listing)
+        return create_plan(uri, listing.rows(), terms, notes=listing.summary())
 
 
 def _name_source(config: Config, prepared: Prepared | None) -> dict[str, Any]:
@@ -160,19 +162,12 @@ def _name_source(config: Config, prepared: Prepared | None) -> dict[str, Any]:
     return {"predict.split": config.predict.split, "data.dataset": prepared.table.plan.run_id}
 
 
-def _list_files(config: Config) -> Listing:
+def _list_files(config: Config, listing: Listing) -> None:
     images, masks = str(config.predict.images).rstrip("/"), config.predict.masks
     if images.endswith(_LISTS):
-        return list_pairs(images)
-    return list_folder(images, masks and masks.rstrip("/"), mask_suffix=config.data.mask_suffix)
-
-
-def _list_split(prepared: Prepared, split: str) -> Iterator[Row]:
-    uris = prepared.table.part_uris()
-    kept = ("image_id", "image_uri", "group", "frame", "split", "part_row")
-    for batch in index_split(prepared, split).to_batches(max_chunksize=4096):
-        for row in batch.to_pylist():
-            yield {name: row[name] for name in kept} | {"part_uri": uris[row["part"]]}
+        add_pairs(listing, images)
+    else:
+        add_folder(listing, images, masks and masks.rstrip("/"), mask_suffix=config.data.mask_suffix)
 
 
 def _check_classes(known: tuple[str, ...], whose: str, wanted: tuple[str, ...]) -> None:

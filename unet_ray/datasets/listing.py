@@ -28,9 +28,13 @@ _COLUMNS = (
     *("image_id", "image_uri", "image_etag", "image_bytes", "mask_uri", "mask_etag", "mask_bytes"),
     *("group", "frame", "split"),
 )
+_WITHOUT_FACTS: Row = dict.fromkeys(("image_etag", "image_bytes", "mask_etag", "mask_bytes"))
+"""What a list does not tell of its files."""
+
+# SQLite and Python look for a temporary folder in different places: here it is Python's. The cache, in KiB, is what a
+# listing takes of memory; sorting takes as much again. Nothing is ever rolled back.
 _FILE = """
 PRAGMA temp_store_directory = '{folder}';
-PRAGMA temp_store = FILE;
 PRAGMA page_size = 16384;
 PRAGMA cache_size = -32768;
 PRAGMA journal_mode = OFF;
@@ -43,7 +47,7 @@ CREATE TABLE group_split (name PRIMARY KEY, split) WITHOUT ROWID;
 BEGIN;
 """
 _ADD_MASK = """
-INSERT INTO mask VALUES (?, ?, ?, ?, ?, FALSE) ON CONFLICT DO UPDATE
+INSERT INTO mask VALUES (?, ?, ?, ?, ?, FALSE) ON CONFLICT (stem) DO UPDATE
 SET is_png = excluded.is_png, uri = excluded.uri, etag = excluded.etag, bytes = excluded.bytes
 WHERE (excluded.is_png, excluded.uri) > (is_png, uri)
 """
@@ -51,6 +55,7 @@ _ADD_IMAGE = """
 INSERT OR IGNORE INTO image SELECT ?, ?, ?, ?, ?, mask.uri, mask.etag, mask.bytes, ?, ?, ?
 FROM (SELECT 1) LEFT JOIN mask ON stem = ?
 """
+_ADD_ROW = f"INSERT INTO image VALUES ({', '.join(f':{name}' for name in ('place', *_COLUMNS))})"
 _PAIR_MASK = "UPDATE mask SET is_paired = TRUE WHERE stem = ? AND NOT is_paired"
 _DROP_MASKS = "DELETE FROM image WHERE EXISTS (SELECT 1 FROM mask WHERE is_paired AND stem = stem_of_mask(image_id))"
 _FIND_REPEATS = """
@@ -193,11 +198,10 @@ class Listing:
         Raises:
             DatasetError: An image comes again with another mask, group, frame or split; ``uri`` names the list.
         """
-        names = [f":{name}" for name in ("place", *_COLUMNS)]
-        numbered = (_NO_FILES | row | {"place": number} for number, row in enumerate(rows, start=1))
+        numbered = (_WITHOUT_FACTS | row | {"place": number} for number, row in enumerate(rows, start=1))
         with _disk_faults():
             for chunk in _chunks(numbered):
-                self.num_rows += self._db.executemany(f"INSERT INTO image VALUES ({', '.join(names)})", chunk).rowcount
+                self.num_rows += self._db.executemany(_ADD_ROW, chunk).rowcount
             self._db.execute(_FIND_REPEATS)
             for place, image_id, first in self._db.execute(_FIND_CONTRADICTION):
                 raise DatasetError(
@@ -237,9 +241,6 @@ class Listing:
                     f"found {num_groups} ({', '.join(name for (name,) in found)}); use data.split: hash"
                 )
             self._db.execute(_SPLIT_GROUPS, (num_val, num_val + num_test))
-
-
-_NO_FILES: Row = dict.fromkeys(("image_etag", "image_bytes", "mask_etag", "mask_bytes"))
 
 
 def _mask_values(masks: Iterable[ObjectInfo], prefix: str, suffix: str) -> Iterator[tuple[Any, ...]]:

@@ -95,10 +95,10 @@ def test_a_single_writer_that_looks_first_is_told_the_same(root: str) -> None:
 
 
 def test_the_check_for_create_only_writes_passes_again_and_again(root: str) -> None:
-    storage.check_create_only(root)
+    storage.check_output(root)
     [probe] = storage.list_objects(root)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(storage.check_create_only, [root] * 4))
+        list(pool.map(storage.check_output, [root] * 4))
     assert [probe] == list(storage.list_objects(root))
     assert probe.key == "_PROBE"
 

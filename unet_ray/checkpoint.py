@@ -151,10 +151,10 @@ def save_checkpoint(
     }
     uri = f"{train_uri}/checkpoints/step-{step:08d}-{uuid.uuid4().hex[:8]}"
     for name, data in contents.items():
-        storage.create(f"{uri}/{name}", data)
+        storage.write(f"{uri}/{name}", data)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {"step": step, "epoch": epoch, "miou": miou, "files": files}
-    storage.create(f"{uri}/{_MANIFEST}", pack_document(manifest))
+    storage.write(f"{uri}/{_MANIFEST}", pack_document(manifest))
     return CheckpointInfo(uri=uri, step=step, epoch=epoch, miou=miou, files=files)
 
 

@@ -143,8 +143,10 @@ def _run(stage: str, config: Config) -> Mapping[str, Any]:
         from unet_ray.report.run import run as run_report
 
         return dataclasses.asdict(run_report(config))
-    from unet_ray import runtime
+    from unet_ray import runtime, storage
 
+    outputs = {"prepare": config.dataset_uri, "train": config.train_uri, "predict": config.predictions_uri}
+    storage.check_output(outputs[stage], exclusive=not config.run.single_writer)
     run: Callable[[Config], Any]
     with runtime.connected():  # which refuses some clusters before anything heavy is loaded
         if stage == "prepare":

@@ -5,47 +5,17 @@ from Python. Credentials and endpoints are not configuration: they come from the
 writing is `config_file`'s.
 """
 
-import re
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar, dataclass_transform
+from dataclasses import field
+from typing import Literal
 
-from unet_ray.errors import ConfigError
+from unet_ray.section import require, require_no_secret, section
 
 ClassWeights = Literal["none", "median", "sqrt"]
 Precision = Literal["auto", "bf16", "fp32"]
 Split = Literal["train", "val", "test"]
-_T = TypeVar("_T")
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def _section(cls: type[_T]) -> type[_T]:
-    cls.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
-    return dataclass(frozen=True, kw_only=True)(cls)
-
-
-def _require(ok: bool, key: str, rule: str, found: object) -> None:
-    if not ok:
-        raise ConfigError(f"{key}: must be {rule}, got {found!r}")
-
-
-_SECRET = re.compile(r"^[a-z0-9+.-]+://[^/]*@|[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=)", re.IGNORECASE)
-
-
-def carries_secret(uri: str) -> bool:
-    """Tell whether a URI holds a user and password, or the signature of a presigned one."""
-    return _SECRET.search(uri) is not None
-
-
-def _require_no_secret(section: str, **uris: str | None) -> None:
-    for name, uri in uris.items():
-        if uri is not None and carries_secret(uri):
-            raise ConfigError(
-                f"{section}.{name}: holds a password or a signature, which would be stored with the results; "
-                "credentials come from the environment (AWS_*)"
-            )
-
-
-@_section
+@section
 class RunSection:
     """Which run this is and where it lives."""
 
@@ -60,18 +30,18 @@ class RunSection:
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
-        _require(
+        require(
             plain.isascii() and plain.isalnum() and not self.name.startswith("."),
             "run.name",
             "letters, digits, '-', '_' and '.' (not first)",
             self.name,
         )
-        _require(self.storage != "", "run.storage", "a folder or an s3:// URI", self.storage)
-        _require_no_secret("run", storage=self.storage)
-        _require(self.seed >= 0, "run.seed", ">= 0", self.seed)
+        require(self.storage != "", "run.storage", "a folder or an s3:// URI", self.storage)
+        require_no_secret("run", storage=self.storage)
+        require(self.seed >= 0, "run.seed", ">= 0", self.seed)
 
 
-@_section
+@section
 class DataSection:
     """What `prepare` reads and how it becomes a dataset."""
 
@@ -105,21 +75,21 @@ class DataSection:
     """The job stops, publishing nothing, when this many rows come in one after another and none is usable."""
 
     def __post_init__(self) -> None:
-        _require_no_secret("data", root=self.root, pairs=self.pairs, dataset=self.dataset)
+        require_no_secret("data", root=self.root, pairs=self.pairs, dataset=self.dataset)
         if self.resize is not None:
-            _require(min(self.resize) >= 16, "data.resize", "a height and a width >= 16 px", self.resize)
-        _require(0 <= self.val_fraction < 1, "data.val_fraction", "in [0, 1)", self.val_fraction)
-        _require(0 <= self.test_fraction < 1, "data.test_fraction", "in [0, 1)", self.test_fraction)
+            require(min(self.resize) >= 16, "data.resize", "a height and a width >= 16 px", self.resize)
+        require(0 <= self.val_fraction < 1, "data.val_fraction", "in [0, 1)", self.val_fraction)
+        require(0 <= self.test_fraction < 1, "data.test_fraction", "in [0, 1)", self.test_fraction)
         both = self.val_fraction + self.test_fraction
-        _require(both < 1, "data.test_fraction", "below 1 together with data.val_fraction", both)
-        _require(self.shard_rows >= 1, "data.shard_rows", ">= 1", self.shard_rows)
+        require(both < 1, "data.test_fraction", "below 1 together with data.val_fraction", both)
+        require(self.shard_rows >= 1, "data.shard_rows", ">= 1", self.shard_rows)
         fraction = self.max_quarantined_fraction
-        _require(0 <= fraction <= 1, "data.max_quarantined_fraction", "in [0, 1]", fraction)
+        require(0 <= fraction <= 1, "data.max_quarantined_fraction", "in [0, 1]", fraction)
         in_a_row = self.max_quarantined_in_a_row
-        _require(in_a_row >= 1, "data.max_quarantined_in_a_row", ">= 1", in_a_row)
+        require(in_a_row >= 1, "data.max_quarantined_in_a_row", ">= 1", in_a_row)
 
 
-@_section
+@section
 class ImagesSection:
     """How files from outside are decoded; one that is rejected becomes a quarantined row."""
 
@@ -138,14 +108,14 @@ class ImagesSection:
 
     def __post_init__(self) -> None:
         most = 178_956_970  # where Pillow stops
-        _require(1 <= self.max_pixels <= most, "images.max_pixels", f"in 1..{most}", self.max_pixels)
-        _require(self.max_bytes >= 1, "images.max_bytes", ">= 1", self.max_bytes)
+        require(1 <= self.max_pixels <= most, "images.max_pixels", f"in 1..{most}", self.max_pixels)
+        require(self.max_bytes >= 1, "images.max_bytes", ">= 1", self.max_bytes)
         if not isinstance(self.alpha, str):
             rgb = all(0 <= value <= 255 for value in self.alpha)
-            _require(rgb, "images.alpha", "RGB values in 0..255", self.alpha)
+            require(rgb, "images.alpha", "RGB values in 0..255", self.alpha)
 
 
-@_section
+@section
 class SyntheticSection:
     """The street scenes `prepare` draws when data.layout is synthetic."""
 
@@ -159,13 +129,13 @@ class SyntheticSection:
     """Frame width in pixels."""
 
     def __post_init__(self) -> None:
-        _require(self.sequences >= 1, "synthetic.sequences", ">= 1", self.sequences)
-        _require(self.frames >= 1, "synthetic.frames", ">= 1", self.frames)
-        _require(self.height >= 48, "synthetic.height", ">= 48 px", self.height)
-        _require(self.width >= 64, "synthetic.width", ">= 64 px", self.width)
+        require(self.sequences >= 1, "synthetic.sequences", ">= 1", self.sequences)
+        require(self.frames >= 1, "synthetic.frames", ">= 1", self.frames)
+        require(self.height >= 48, "synthetic.height", ">= 48 px", self.height)
+        require(self.width >= 64, "synthetic.width", ">= 64 px", self.width)
 
 
-@_section
+@section
 class LabelsSection:
     """What the numbers in a mask mean."""
 
@@ -179,19 +149,19 @@ class LabelsSection:
     """Name of the background class, which object_miou leaves out; null scores every class as an object."""
 
     def __post_init__(self) -> None:
-        _require(len(self.classes) <= 255, "labels.classes", "at most 255 names", len(self.classes))
+        require(len(self.classes) <= 255, "labels.classes", "at most 255 names", len(self.classes))
         unique = len(set(self.classes)) == len(self.classes)
-        _require(unique, "labels.classes", "names used once each", list(self.classes))
+        require(unique, "labels.classes", "names used once each", list(self.classes))
         shown = all(name.isprintable() for name in self.classes)
-        _require(shown, "labels.classes", "names without control characters", list(self.classes))
+        require(shown, "labels.classes", "names without control characters", list(self.classes))
         if self.palette:
             rgb = all(0 <= value <= 255 for colour in self.palette for value in colour)
-            _require(rgb, "labels.palette", "RGB values in 0..255", self.palette)
+            require(rgb, "labels.palette", "RGB values in 0..255", self.palette)
         ids = all(0 <= value <= 65535 for value in self.ignore_ids)
-        _require(ids, "labels.ignore_ids", "mask values in 0..65535", self.ignore_ids)
+        require(ids, "labels.ignore_ids", "mask values in 0..65535", self.ignore_ids)
 
 
-@_section
+@section
 class ModelSection:
     """The U-Net."""
 
@@ -201,11 +171,11 @@ class ModelSection:
     """Number of times the resolution is halved."""
 
     def __post_init__(self) -> None:
-        _require(1 <= self.width <= 512, "model.width", "in 1..512", self.width)
-        _require(1 <= self.depth <= 7, "model.depth", "in 1..7", self.depth)
+        require(1 <= self.width <= 512, "model.width", "in 1..512", self.width)
+        require(1 <= self.depth <= 7, "model.depth", "in 1..7", self.depth)
 
 
-@_section
+@section
 class AugmentSection:
     """Random changes of training pairs; evaluation never sees them."""
 
@@ -226,15 +196,15 @@ class AugmentSection:
 
     def __post_init__(self) -> None:
         if self.crop is not None:
-            _require(min(self.crop) >= 16, "augment.crop", "a height and a width >= 16 px", self.crop)
+            require(min(self.crop) >= 16, "augment.crop", "a height and a width >= 16 px", self.crop)
         low, high = self.scale
-        _require(0.1 <= low <= high <= 10, "augment.scale", "two numbers, 0.1 <= low <= high <= 10", self.scale)
+        require(0.1 <= low <= high <= 10, "augment.scale", "two numbers, 0.1 <= low <= high <= 10", self.scale)
         for key in ("hflip", "vflip", "brightness", "contrast", "saturation"):
             value = getattr(self, key)
-            _require(0 <= value <= 1, f"augment.{key}", "in [0, 1]", value)
+            require(0 <= value <= 1, f"augment.{key}", "in [0, 1]", value)
 
 
-@_section
+@section
 class LossSection:
     """What training minimises: cross-entropy + dice_weight * Dice."""
 
@@ -244,13 +214,13 @@ class LossSection:
     """Cross-entropy weights: none, median frequency, its square root, or one number per class."""
 
     def __post_init__(self) -> None:
-        _require(self.dice_weight >= 0, "loss.dice_weight", ">= 0", self.dice_weight)
+        require(self.dice_weight >= 0, "loss.dice_weight", ">= 0", self.dice_weight)
         if not isinstance(self.class_weights, str):
             positive = len(self.class_weights) > 0 and min(self.class_weights) >= 0
-            _require(positive, "loss.class_weights", "one number >= 0 per class", self.class_weights)
+            require(positive, "loss.class_weights", "one number >= 0 per class", self.class_weights)
 
 
-@_section
+@section
 class OptimSection:
     """AdamW with a linear warm-up and a cosine decay."""
 
@@ -266,15 +236,15 @@ class OptimSection:
     """Largest norm of the gradient; null does not clip."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "optim.lr", "> 0", self.lr)
-        _require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
-        _require(0 <= self.warmup_fraction < 1, "optim.warmup_fraction", "in [0, 1)", self.warmup_fraction)
+        require(self.lr > 0, "optim.lr", "> 0", self.lr)
+        require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
+        require(0 <= self.warmup_fraction < 1, "optim.warmup_fraction", "in [0, 1)", self.warmup_fraction)
         final = self.final_lr_fraction
-        _require(0 <= final <= 1, "optim.final_lr_fraction", "in [0, 1]", final)
-        _require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", "> 0 or null", self.clip_norm)
+        require(0 <= final <= 1, "optim.final_lr_fraction", "in [0, 1]", final)
+        require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", "> 0 or null", self.clip_norm)
 
 
-@_section
+@section
 class TrainSection:
     """The training loop."""
 
@@ -290,14 +260,14 @@ class TrainSection:
     """How often dead workers are replaced before the job gives up."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "train.epochs", ">= 1", self.epochs)
-        _require(self.batch_size >= 1, "train.batch_size", ">= 1", self.batch_size)
-        _require(self.eval_every >= 1, "train.eval_every", ">= 1", self.eval_every)
-        _require(self.patience is None or self.patience >= 1, "train.patience", ">= 1 or null", self.patience)
-        _require(self.max_failures >= 0, "train.max_failures", ">= 0", self.max_failures)
+        require(self.epochs >= 1, "train.epochs", ">= 1", self.epochs)
+        require(self.batch_size >= 1, "train.batch_size", ">= 1", self.batch_size)
+        require(self.eval_every >= 1, "train.eval_every", ">= 1", self.eval_every)
+        require(self.patience is None or self.patience >= 1, "train.patience", ">= 1 or null", self.patience)
+        require(self.max_failures >= 0, "train.max_failures", ">= 0", self.max_failures)
 
 
-@_section
+@section
 class PredictSection:
     """What is segmented, by which checkpoint, and how the masks are stored."""
 
@@ -319,13 +289,13 @@ class PredictSection:
     """How pred_mask is stored: raw uint8 rows (smallest, fastest) or PNG (opens anywhere)."""
 
     def __post_init__(self) -> None:
-        _require_no_secret("predict", images=self.images, masks=self.masks, output=self.output)
-        _require_no_secret("predict", checkpoint=self.checkpoint)
-        _require(self.batch_size >= 1, "predict.batch_size", ">= 1", self.batch_size)
-        _require(self.shard_rows >= 1, "predict.shard_rows", ">= 1", self.shard_rows)
+        require_no_secret("predict", images=self.images, masks=self.masks, output=self.output)
+        require_no_secret("predict", checkpoint=self.checkpoint)
+        require(self.batch_size >= 1, "predict.batch_size", ">= 1", self.batch_size)
+        require(self.shard_rows >= 1, "predict.shard_rows", ">= 1", self.shard_rows)
 
 
-@_section
+@section
 class ReportSection:
     """The page."""
 
@@ -333,10 +303,10 @@ class ReportSection:
     """Frames shown of each kind: best, worst, random."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.panels <= 20, "report.panels", "in 0..20", self.panels)
+        require(0 <= self.panels <= 20, "report.panels", "in 0..20", self.panels)
 
 
-@_section
+@section
 class ScalingSection:
     """How many processes, on what."""
 
@@ -350,12 +320,12 @@ class ScalingSection:
     """Arithmetic of the network; auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
-        _require(self.num_workers >= 1, "scaling.num_workers", ">= 1", self.num_workers)
+        require(self.num_workers >= 1, "scaling.num_workers", ">= 1", self.num_workers)
         ok = self.predictors is None or self.predictors >= 1
-        _require(ok, "scaling.predictors", ">= 1 or null", self.predictors)
+        require(ok, "scaling.predictors", ">= 1 or null", self.predictors)
 
 
-@_section
+@section
 class Config:
     """One experiment: what the four stages need, all of it validated whichever stage runs."""
 
@@ -378,7 +348,7 @@ class Config:
         if crop is not None and any(size % stride for size in crop):
             near = tuple(max(stride, round(size / stride) * stride) for size in crop)
             rule = f"multiples of 2 ** model.depth = {stride}, such as {near}"
-            _require(False, "augment.crop", rule, crop)
+            require(False, "augment.crop", rule, crop)
 
     @property
     def run_uri(self) -> str:

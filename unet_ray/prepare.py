@@ -118,11 +118,12 @@ def _plan(config: Config, classes: ClassMap) -> Plan:
         shard_rows=config.data.shard_rows,
         unit_rows=min(_UNIT_ROWS, config.data.shard_rows),
     )
-    begun = begun_plan(config.dataset_uri, terms)
+    exclusive = not config.run.single_writer
+    begun = begun_plan(config.dataset_uri, terms, exclusive=exclusive)
     if begun is not None:
         return begun
     with layouts.list_inputs(config) as listing:
-        return create_plan(config.dataset_uri, listing.rows(), terms, notes=listing.summary())
+        return create_plan(config.dataset_uri, listing.rows(), terms, notes=listing.summary(), exclusive=exclusive)
 
 
 def check_pairs(
@@ -194,15 +195,18 @@ def draw_frames(config: Config) -> None:
     per_task = 16
     chunks = [missing[start : start + per_task] for start in range(0, len(missing), per_task)]
     draw = ray.remote(_draw_frames)
-    ray.get([draw.remote(uri, config.run.seed, section, chunk) for chunk in chunks])
+    exclusive = not config.run.single_writer
+    ray.get([draw.remote(uri, config.run.seed, section, chunk, exclusive) for chunk in chunks])
 
 
-def _draw_frames(uri: str, seed: int, section: SyntheticSection, frames: Sequence[tuple[int, int]]) -> None:
+def _draw_frames(
+    uri: str, seed: int, section: SyntheticSection, frames: Sequence[tuple[int, int]], exclusive: bool
+) -> None:
     for sequence, frame in frames:
         image, mask = synthetic.render_frame(seed, sequence, frame, section.height, section.width)
         key = _frame_key(sequence, frame)
-        storage.create(f"{uri}/images/{key}.png", encode_image(image))
-        storage.create(f"{uri}/masks/{key}.png", encode_mask(mask, "png"))
+        storage.create(f"{uri}/images/{key}.png", encode_image(image), exclusive=exclusive)
+        storage.create(f"{uri}/masks/{key}.png", encode_mask(mask, "png"), exclusive=exclusive)
 
 
 def _frame_key(sequence: int, frame: int) -> str:

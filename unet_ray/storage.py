@@ -191,7 +191,7 @@ def create(uri: str, data: bytes, *, exclusive: bool = True) -> bool:
         uri: The object.
         data: Its content.
         exclusive: Let the store itself refuse when something is there. False looks first instead, for a store that
-            cannot (`check_create_only`): then two writers at the same moment may both succeed, and the second wins.
+            cannot (`check_output`): then two writers at the same moment may both succeed, and the second wins.
 
     Returns:
         True if this call wrote the object. False if it is already there with the same bytes, written by
@@ -226,15 +226,19 @@ def _add(uri: str, data: bytes) -> bool:
     return True
 
 
-def check_create_only(uri: str) -> None:
-    """Make sure that a create-only write under a folder is refused where something is.
+def check_output(uri: str, *, exclusive: bool = True) -> None:
+    """Make sure that a folder takes objects and, if `create` is to be ``exclusive``, that none can be replaced by it.
 
     Leaves a small object called "_PROBE" in the folder. May be called again, and by several at once.
 
     Raises:
+        AccessError: Nothing can be written there.
         StorageError: The store lets the second writer win, or knows no such writes.
     """
     probe = join(uri, "_PROBE")
+    if not exclusive:
+        write(probe, b"0: unet-ray asks whether this can be written\n")
+        return
     try:
         create(probe, b"1: unet-ray asks whether this can be replaced\n")
         replaced = create(probe, b"2: it can\n")

@@ -29,6 +29,7 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str]) -> Non
     torch.set_num_threads(1)
     pipeline.transform = transform  # type: ignore[assignment]
     pipeline.infer = infer  # type: ignore[assignment]
+    runtime.require_cpu = lambda: None
     runtime.plan_prediction = lambda scaling: Resources(  # type: ignore[assignment]
         device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
     )

@@ -334,12 +334,12 @@ def test_credentials_that_expire_in_the_middle_of_a_job_end_it_at_once(
 
 
 def test_a_store_that_honours_create_only_writes_passes_the_check_and_keeps_the_probe(store: FaultStore) -> None:
-    storage.check_create_only("s3://bucket/runs/1")
+    storage.check_output("s3://bucket/runs/1")
     [(key, content)] = store.objects.items()
     assert key == "bucket/runs/1/_PROBE"
     for act in LOST:
         store.rules = [Rule(act=act, operation="put", times=1)]
-        storage.check_create_only("s3://bucket/runs/1")
+        storage.check_output("s3://bucket/runs/1")
     assert store.objects == {key: content}
 
 
@@ -352,16 +352,16 @@ def test_a_store_that_ignores_create_only_writes_is_refused_with_the_way_out(sto
     for act in (None, *LOST):
         store.rules = [Rule(act=act, operation="put", nth=2)] if act else []
         with pytest.raises(StorageError, match=told):
-            storage.check_create_only("s3://bucket/runs/1")
+            storage.check_output("s3://bucket/runs/1")
     store.honours_if_none_match = True
     store.rules = []
-    storage.check_create_only("s3://bucket/runs/1")
+    storage.check_output("s3://bucket/runs/1")
 
 
 def test_a_store_that_knows_no_create_only_writes_is_refused_with_the_way_out(store: FaultStore) -> None:
     store.rules = [Rule(act=Answer("NotImplemented"), operation="put")]
     with pytest.raises(StorageError, match=r"knows no create-only writes .*--run\.single_writer true"):
-        storage.check_create_only("s3://bucket/runs/1")
+        storage.check_output("s3://bucket/runs/1")
 
 
 def test_a_single_writer_creates_in_a_store_that_ignores_create_only_writes(store: FaultStore) -> None:

@@ -104,13 +104,13 @@ def test_a_checkpoint_before_the_first_step_has_no_moments(uri: str) -> None:
 
 
 def test_the_manifest_is_written_last(training: Training, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    create, names = storage.create, []
+    write, names = storage.write, []
 
-    def note(where: str, data: bytes) -> bool:
+    def note(where: str, data: bytes) -> None:
         names.append(storage.name(where))
-        return create(where, data)
+        write(where, data)
 
-    monkeypatch.setattr(storage, "create", note)
+    monkeypatch.setattr(storage, "write", note)
     training.save(uri, 10)
     assert names == [*FILES, "MANIFEST.json"]
 

@@ -24,9 +24,9 @@ sys.meta_path.insert(0, Blocker())
 def test_tables_and_training_steps_need_neither_ray_nor_the_clients_of_a_store(tmp_path: Path) -> None:
     script = """
 from unet_ray import storage
-from unet_ray.table import commit, parts, plan, publish, read, verify
+from unet_ray.table import commit, parts, plan, publish, read, seals, verify
 storage.create(f"{sys.argv[1]}/seal.json", b"seal")
-print(commit.storage.read_bytes(f"{sys.argv[1]}/seal.json"), "torch" in sys.modules)
+print(publish.storage.read_bytes(f"{sys.argv[1]}/seal.json"), "torch" in sys.modules)
 
 import numpy as np, torch
 import unet_ray.history, unet_ray.model

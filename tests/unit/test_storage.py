@@ -161,7 +161,7 @@ program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for st
 seccomp = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(program))
 assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == ctypes.CDLL(None).prctl(22, 2, seccomp) == 0
 
-for use in (lambda: storage.create(sys.argv[1] + "/a", b"x"), lambda: storage.check_create_only(sys.argv[1])):
+for use in (lambda: storage.create(sys.argv[1] + "/a", b"x"), lambda: storage.check_output(sys.argv[1])):
     try:
         use()
     except StorageError as error:

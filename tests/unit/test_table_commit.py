@@ -28,7 +28,7 @@ from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Unit
 from unet_ray.table.publish import Success, publish, read_success
 from unet_ray.table.read import open_table
-from unet_ray.table.seals import Seal, read_ledger, seal_shard
+from unet_ray.table.seals import read_ledger, seal_shard
 from unet_ray.table.verify import verify
 
 LIMITS = QuarantineLimits(fraction=0.5)
@@ -112,9 +112,7 @@ def test_a_driver_that_died_at_any_of_its_writes_is_followed_by_one_that_finishe
 ) -> None:
     create, writes = storage.create, []
 
-    def die(uri: str, data: bytes) -> bool:
-        if "/data/" in uri:
-            return create(uri, data)
+    def die(uri: str, data: bytes, *, exclusive: bool) -> bool:
         writes.append(uri)
         if len(writes) <= number:
             return create(uri, data)
@@ -276,29 +274,6 @@ def test_the_limit_is_exact(tmp_path: Path, bad: int, allowed: bool) -> None:
             committer.accept(part)
 
 
-def test_a_shard_that_another_plan_sealed_is_refused(plan: Plan) -> None:
-    stranger = Seal(run_id="another", shard=1, attempt="a", parts=(), errors={}, totals={})
-    storage.create(f"{plan.uri}/_seals/000001.json", stranger.to_json())
-    with pytest.raises(TableError, match=rf"{plan.uri}/_seals/000001.json: this shard was sealed by another plan"):
-        finish(plan)
-    assert not any(key.startswith("data/") for key in keys(plan.uri))
-
-
-def test_a_seal_reads_back_as_it_was_written(plan: Plan) -> None:
-    seal = seal_shard(plan, 0, list(produce(plan, plan.units([0]))))
-    assert Seal.from_json(seal.to_json(), "here") == seal
-    assert [(part.num_rows, part.num_ok) for part in seal.parts] == [(2, 2), (2, 1)]
-    assert (seal.errors, seal.totals["ignored_pixels"]) == ({"truncated": 1}, [2])
-
-
-def test_a_damaged_seal_stops_the_job_and_is_named(plan: Plan) -> None:
-    seal_shard(plan, 1, list(produce(plan, plan.units([1]))))
-    path = Path(f"{plan.uri}/_seals/000001.json")
-    path.write_bytes(path.read_bytes().replace(b'"num_ok": 2', b'"num_ok": 1'))
-    with pytest.raises(TableError, match=rf"{path}: the file changed after it was written \(sha256 differs\)"):
-        finish(plan)
-
-
 def test_progress_is_told_after_every_message(plan: Plan) -> None:
     with pytest.raises(Crash):
         fill(plan, lambda units: crash_after(plan, units, 3), limits=LIMITS)
@@ -375,13 +350,18 @@ def test_a_table_of_nothing_but_bad_rows_is_published_where_that_is_allowed(tmp_
 
 
 def test_the_mark_is_the_last_thing_written(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    create, names = storage.create, []
+    create, write, names = storage.create, storage.write, []
 
-    def note(uri: str, data: bytes) -> bool:
+    def note_create(uri: str, data: bytes, *, exclusive: bool) -> bool:
         names.append(uri.removeprefix(f"{plan.uri}/"))
         return create(uri, data)
 
-    monkeypatch.setattr(storage, "create", note)
+    def note_write(uri: str, data: bytes) -> None:
+        names.append(uri.removeprefix(f"{plan.uri}/"))
+        write(uri, data)
+
+    monkeypatch.setattr(storage, "create", note_create)
+    monkeypatch.setattr(storage, "write", note_write)
     finish(plan)
     assert names[-3:] == ["_MANIFEST.parquet", "_delta_log/00000000000000000000.json", "_SUCCESS.json"]
     assert sorted(names[:-3]) == [key for key in keys(plan.uri) if key.startswith(("_seals", "data"))]

@@ -144,14 +144,15 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
         unit_rows=min(config.predict.batch_size, config.predict.shard_rows),
     )
     uri = config.predictions_uri
-    begun = begun_plan(uri, terms)
+    exclusive = not config.run.single_writer
+    begun = begun_plan(uri, terms, exclusive=exclusive)
     if begun is not None:
         return begun
     if prepared is not None:
-        return create_plan(uri, iter_split(prepared, config.predict.split), terms, notes={})
+        return create_plan(uri, iter_split(prepared, config.predict.split), terms, notes={}, exclusive=exclusive)
     with Listing() as listing:
         _list_files(config, listing)
-        return create_plan(uri, listing.rows(), terms, notes=listing.summary())
+        return create_plan(uri, listing.rows(), terms, notes=listing.summary(), exclusive=exclusive)
 
 
 def _name_source(config: Config, prepared: Prepared | None) -> dict[str, Any]:

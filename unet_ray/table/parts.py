@@ -49,7 +49,7 @@ class Part:
 
 
 def write_part(plan: Plan, units: Sequence[Unit], rows: pa.Table, *, row_group_rows: int | None = None) -> Part:
-    """Write the rows of some units of one shard as one part: one create-only PUT; runs in tasks.
+    """Write the rows of some units of one shard as one part: one PUT; runs in tasks.
 
     The name is unique to this attempt, so that a retried task never touches what another one wrote.
 
@@ -81,7 +81,7 @@ def write_part(plan: Plan, units: Sequence[Unit], rows: pa.Table, *, row_group_r
     )
     data = sink.getvalue().to_pybytes()
     path = f"data/{shard:06d}/{uuid.uuid4().hex[:12]}-{planned[0]:09d}.parquet"
-    storage.create(f"{plan.uri}/{path}", data)
+    storage.write(f"{plan.uri}/{path}", data)  # under a name of its own: there is nothing to replace
     ok = rows.filter(pc.equal(rows["status"], OK))
     return Part(
         path=path,

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, overload
 
@@ -107,6 +107,7 @@ class Plan:
     unit_rows: int
     parts: tuple[PlanPart, ...]
     rows_sha256: str
+    exclusive: bool = True
 
     @property
     def num_shards(self) -> int:
@@ -156,7 +157,7 @@ def _read_part(uri: str, sha256: str) -> pa.Table:
 _recent_part = functools.lru_cache(maxsize=4)(_read_part)
 
 
-def begun_plan(uri: str, terms: Terms) -> Plan | None:
+def begun_plan(uri: str, terms: Terms, *, exclusive: bool = True) -> Plan | None:
     """Return the plan of the job that was begun at ``uri`` and not finished, or None; runs on the driver.
 
     A job that was cut off goes on with the rows it planned, so its input is not listed again: rows whose files
@@ -170,10 +171,12 @@ def begun_plan(uri: str, terms: Terms) -> Plan | None:
     found = open_plan(uri)
     if difference := _difference(found, json.loads(json.dumps(asdict(terms)))):
         raise PlanMismatchError(difference)
-    return None if storage.exists(f"{uri}/_SUCCESS.json") else found
+    return None if storage.exists(f"{uri}/_SUCCESS.json") else replace(found, exclusive=exclusive)
 
 
-def create_plan(uri: str, rows: Iterable[Mapping[str, Any]], terms: Terms, *, notes: Mapping[str, Any]) -> Plan:
+def create_plan(
+    uri: str, rows: Iterable[Mapping[str, Any]], terms: Terms, *, notes: Mapping[str, Any], exclusive: bool = True
+) -> Plan:
     """Store a plan at ``uri``, or take up the equal one that is already there; runs on the driver.
 
     Args:
@@ -181,6 +184,7 @@ def create_plan(uri: str, rows: Iterable[Mapping[str, Any]], terms: Terms, *, no
         rows: `schema.PLAN` rows without ``row_id``, in an order that is the same on every call.
         terms: What the plan says beside them.
         notes: JSON values to keep with the plan that do not tell it from others: what was left out of it, and why.
+        exclusive: How the files of the table are created (`storage.create`).
 
     Raises:
         PlanMismatchError: Another plan lies there; the message names what differs.
@@ -200,7 +204,7 @@ def create_plan(uri: str, rows: Iterable[Mapping[str, Any]], terms: Terms, *, no
         content = hashlib.sha256(sink.getvalue()).digest()
         digest.update(content)
         path = f"_plan/part-{len(parts):05d}-{content.hex()[:16]}.parquet"
-        parts.append(PlanPart(path=path, sha256=_store_part(f"{uri}/{path}", table)))
+        parts.append(PlanPart(path=path, sha256=_store_part(f"{uri}/{path}", table, exclusive)))
         num_rows += len(chunk)
     if not num_rows:
         raise TableError(f"{uri}: nothing to plan: the input has 0 rows; check what the job is given to read")
@@ -214,13 +218,13 @@ def create_plan(uri: str, rows: Iterable[Mapping[str, Any]], terms: Terms, *, no
     data = pack_document(identity | {"run_id": run_id, "parts": [asdict(part) for part in parts], "notes": dict(notes)})
     document = json.loads(data)  # as every later reader will see it: lists, not tuples
     try:
-        storage.create(f"{uri}/_PLAN.json", data)
+        storage.create(f"{uri}/_PLAN.json", data, exclusive=exclusive)
     except ExistsError:
         found = open_plan(uri)
         if found.run_id != run_id:
             raise PlanMismatchError(_difference(found, document) or _other_rows(found, document)) from None
-        return found
-    return _plan(uri, document)
+        return replace(found, exclusive=exclusive)
+    return replace(_plan(uri, document), exclusive=exclusive)
 
 
 def open_plan(uri: str) -> Plan:
@@ -254,13 +258,13 @@ def _plan(uri: str, document: Mapping[str, Any]) -> Plan:
     )
 
 
-def _store_part(uri: str, table: pa.Table) -> str:
+def _store_part(uri: str, table: pa.Table, exclusive: bool) -> str:
     """Store planned rows and return the hash of the file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data = sink.getvalue().to_pybytes()
     try:
-        storage.create(uri, data)
+        storage.create(uri, data, exclusive=exclusive)
     except ExistsError:
         # The name holds the hash of the rows: the same rows, encoded by another version of the Parquet writer.
         data = storage.read_bytes(uri)

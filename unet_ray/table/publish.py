@@ -70,7 +70,7 @@ def publish(plan: Plan, ledger: Ledger) -> Success:
     _check_parts(plan, ledger)
     files = published_files(plan, ledger)
     for name, data in files.items():
-        storage.create(f"{plan.uri}/{name}", data)
+        storage.create(f"{plan.uri}/{name}", data, exclusive=plan.exclusive)
     return Success(**unpack_document(files["_SUCCESS.json"], plan.uri, TableError))
 
 

@@ -102,7 +102,7 @@ def seal_shard(plan: Plan, shard: int, parts: Sequence[Part]) -> Seal:
     )
     uri = f"{plan.uri}/_seals/{shard:06d}.json"
     try:
-        storage.create(uri, seal.to_json())
+        storage.create(uri, seal.to_json(), exclusive=plan.exclusive)
     except ExistsError:
         return _read_seal(plan, uri)
     return seal

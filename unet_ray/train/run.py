@@ -256,7 +256,7 @@ def _claim(config: Config, prepared: Prepared) -> None:
     uri = f"{config.train_uri}/_RUN.json"
     document = json.dumps(settings, indent=1, sort_keys=True).encode()
     try:
-        storage.create(uri, document)
+        storage.create(uri, document, exclusive=not config.run.single_writer)
     except ExistsError:
         fix = "give another run.name, or the settings it was begun with"
         begun = json.loads(storage.read_bytes(uri))

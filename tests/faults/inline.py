@@ -33,11 +33,14 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str]) -> Non
     runtime.plan_prediction = lambda scaling: Resources(  # type: ignore[assignment]
         device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
     )
+    code = 0
     try:
         {"prepare": prepare.run, "predict": predict.run, "checkpoint": write_checkpoint}[stage](config)
     except UnetRayError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        sys.exit(2)
+        code = 2
+    sys.stderr.flush()
+    os._exit(code)  # an orderly end of this interpreter takes as long as the trial
 
 
 def transform(plan: Plan, units: Units, load: pipeline.Load, *, row_group_rows: int) -> Iterator[Part]:

@@ -80,10 +80,10 @@ def test_another_plan_is_refused_and_changes_nothing(
         store.rules = ()
         before = store.objects
         started = time.monotonic()
-        assert Job("predict", store, experiment(predict__batch_size="3")).run() == ERROR
+        assert Job("predict", store, experiment(predict__batch_size="2")).run() == ERROR
         print(f"refused after {time.monotonic() - started:.1f} s")  # noqa: T201
         assert (
-            "predict.batch_size: s3://bucket/runs/run/predictions was begun with 2, this job has 3"
+            "predict.batch_size: s3://bucket/runs/run/predictions was begun with 1, this job has 2"
             in capfd.readouterr().err
         )
         assert store.objects == before

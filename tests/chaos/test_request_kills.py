@@ -7,6 +7,8 @@ one is the n-th is not the same in every run.
 import random
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +16,7 @@ import pytest
 
 from tests.chaos.jobs import DEADLINE_S, FIRST_SEED, Experiment, Nodes
 from tests.faults.published import read_published
-from tests.faults.store import Kill, Rule
+from tests.faults.store import Answer, Kill, Reset, Rule
 from tests.faults.trials import TABLES, Job, Stage, Undisturbed, WatchedStore, compare, draw_input, experiment
 from tests.tally import Tally
 from unet_ray.config_file import dump_config
@@ -54,6 +56,32 @@ def run_undisturbed(store: WatchedStore, job: Experiment) -> dict[Stage, Undistu
         if stage == "prepare":
             assert Job("checkpoint", store).run() == 0
     return runs
+
+
+OUTAGE_S = 60
+
+
+@pytest.mark.parametrize("stage", TABLES)
+def test_a_minute_without_the_store_is_outlasted(stage: Stage, laboratory: Laboratory, tally: Tally) -> None:
+    clean, store = laboratory.undisturbed[stage], laboratory.store
+    store.restore(clean.before)
+    store.watch(TABLES[stage])
+    begun = threading.Event()
+
+    def begin() -> None:
+        store.rules = [Rule(act=Answer("ServiceUnavailable"), key="/data/"), Rule(act=Reset())]
+        begun.set()
+
+    store.rules = [Rule(act=Kill(begin), operation="put", key="/data/")]
+    process = laboratory.experiment.start(stage)
+    assert begun.wait(DEADLINE_S)
+    time.sleep(OUTAGE_S)
+    store.rules = ()
+    _, said = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, said
+    found = compare(store, clean)
+    tally.add(trials=1, outages=1, **found)
+    assert not any(found.values()), found
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + TRIALS))

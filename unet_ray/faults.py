@@ -57,7 +57,7 @@ def translated(operation: str, uri: str) -> Iterator[None]:
         NotFoundError: no such object, folder or bucket.
         ChangedError: the object is not the one that was asked for by its etag.
         AccessError: credentials that are refused, expired or not to be found; a file that may not be touched.
-        TransientError: the store is busy, failing or unreachable, and retries for up to 40 s did not help.
+        TransientError: the store is busy, failing or unreachable, and retries for about 30 s did not help.
         StorageError: any other fault of the store or the disk.
     """
     try:

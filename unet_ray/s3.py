@@ -2,7 +2,7 @@
 
 Endpoint, region and credentials come from the ``AWS_*`` variables, and from the profiles and roles they name.
 A client is made once per process, and again when the variables change. None is ever shipped with a task.
-Each tries again by itself, and gives up on a store that never answers within 30 s.
+Each tries again by itself, and gives up on a store that does not answer after about 30 s.
 """
 
 import os

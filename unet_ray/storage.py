@@ -31,7 +31,7 @@ _FILE = "file://"
 _TEMPORARY = ".unet-ray-tmp"
 
 # obstore leaves a request that it may not repeat when its connection breaks; these may be, and are for this long.
-_BROKEN_CONNECTION_S = 10.0
+_BROKEN_CONNECTION_S = 5.0
 
 
 # URIs

@@ -82,8 +82,8 @@ def fault_of(use: Callable[[str], object]) -> StorageError:
 
 
 PERMANENT = {
-    "AccessDenied": (AccessError, "the store refused access (403", "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
-    "ExpiredToken": (AccessError, "the session token has expired or is wrong (400 ExpiredToken)", "renew AWS_SESSION"),
+    "AccessDenied": (AccessError, "the store refused access", "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
+    "ExpiredToken": (AccessError, "the session token has expired or is wrong", "renew AWS_SESSION"),
 }
 
 
@@ -97,7 +97,7 @@ def test_a_refusal_has_its_class_and_hint_whoever_meets_it(
     kind, rule, hint = PERMANENT[code]
     assert type(error) is kind
     assert re.match(r"could not (read|look up|list|create|write|delete) s3://bucket/in", str(error))
-    assert rule.split("(")[0] in str(error)
+    assert f": {rule} (" in str(error)
     assert hint in str(error)
     assert len(filled.log) <= 4
 
@@ -114,7 +114,7 @@ def test_a_refused_read_after_a_successful_look_has_its_class(
     filled.rules = [Rule(act=Answer(code), operation="get")]
     error = fault_of(use)
     assert type(error) is kind
-    assert str(error).startswith(f"could not read {URI}: {rule.split('(')[0]}")
+    assert str(error).startswith(f"could not read {URI}: {rule} (")
 
 
 @pytest.mark.parametrize("code", PERMANENT)
@@ -270,7 +270,7 @@ def test_of_racing_writers_one_wins_in_spite_of_lost_replies(store: FaultStore) 
     def attempt(number: int) -> bool:
         barrier.wait()
         try:
-            storage.create(URI, b"writer %d" % number)
+            outlast(lambda: storage.create(URI, b"writer %d" % number))
         except ExistsError:
             return False
         return True

@@ -1,0 +1,150 @@
+"""Training workers killed again and again: the weights at the end are those of a run that nobody disturbed.
+
+Not part of the normal suite: each kill costs a restart of ten seconds and more.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import tiny_config
+from unet_ray import prepare, runtime
+from unet_ray.checkpoint import find_checkpoint, list_checkpoints
+from unet_ray.config import Config
+from unet_ray.errors import ResourceError
+from unet_ray.train import run as train
+
+SEED = int(os.environ.get("UNET_RAY_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+JOBS, KILLS = 4, 5
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def make_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Config]]:
+    """Build configurations of runs of two workers on one prepared dataset, each by the name of its run."""
+    root = tmp_path_factory.mktemp("chaos")
+    with runtime.connected():
+        dataset = tiny_config(root, synthetic__frames="20")
+        prepare.run(dataset)
+
+        def make(name: str, **changes: str) -> Config:
+            fixed = {
+                "data__dataset": dataset.dataset_uri,
+                "train__batch_size": "2",
+                "train__epochs": "14",
+                "train__max_failures": "20",
+                "scaling__num_workers": "2",
+                "scaling__precision": "fp32",
+                "scaling__device": "cpu",
+            }
+            return tiny_config(root, run__name=name, **{**fixed, **changes})
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def calm(make_config: Callable[..., Config]) -> str:
+    """Give the weights of the undisturbed run."""
+    config = make_config("calm")
+    train.run(config)
+    return weights(config)
+
+
+def weights(config: Config) -> str:
+    return find_checkpoint(config.train_uri, "last").info.model_sha256
+
+
+def workers() -> list[psutil.Process]:
+    """Return the processes that train, of this test's own Ray."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[0].startswith("ray::RayTrainWorker"):
+                found.append(process)
+        except (psutil.Error, IndexError):
+            continue
+    return sorted(found, key=lambda process: process.pid)
+
+
+def wait_for(ready: Callable[[], bool], job: Future[train.TrainResult]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not ready():
+        assert not job.done(), f"the job ended too early: {job.exception()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def manifests(config: Config) -> set[Path]:
+    return set(Path(config.train_uri).glob("checkpoints/*/MANIFEST.json"))
+
+
+@pytest.mark.parametrize("number", range(JOBS))
+def test_ranks_killed_at_random_steps_change_no_bit_of_the_weights(
+    make_config: Callable[..., Config], calm: str, number: int
+) -> None:
+    rng = random.Random(SEED + number)
+    config = make_config(f"killed-{number}")
+    places = []
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(train.run, config)
+        for _ in range(KILLS):
+            before = manifests(config)
+            wait_for(lambda before=before: bool(manifests(config) - before), job)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, 1.0))
+            victim = rng.choice(workers())
+            victim.kill()
+            places.append(list_checkpoints(config.train_uri)[-1].epoch)
+            victim.wait(10)
+        result = job.result(PATIENCE_S)
+    print(f"seed {SEED}, job {number}: killed after epochs {places}")  # noqa: T201
+    assert result.epochs == 14
+    assert weights(config) == calm, f"seed {SEED}"
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before_to_go_on_from(
+    make_config: Callable[..., Config],
+) -> None:
+    larger = {"model__width": "16", "model__depth": "3", "train__epochs": "12"}  # so that writing takes its time
+    undisturbed = make_config("calm-larger", **larger)
+    train.run(undisturbed)
+    config = make_config("torn", **larger)
+    folder = Path(config.train_uri) / "checkpoints"
+    torn: list[Path] = []
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(train.run, config)
+        while len(torn) < KILLS:
+            whole = manifests(config)
+            wait_for(lambda whole=whole: bool(manifests(config) - whole), job)  # type: ignore[misc]
+            known = set(folder.glob("*"))
+            wait_for(lambda known=known: bool(set(folder.glob("*")) - known), job)  # type: ignore[misc]
+            for victim in workers():
+                victim.kill()
+            (begun,) = set(folder.glob("*")) - known
+            if not (begun / "MANIFEST.json").exists():
+                torn.append(begun)
+        job.result(PATIENCE_S)
+    print(f"torn: {[path.name for path in torn]}")  # noqa: T201
+    assert len({path.name.split("-")[1] for path in torn}) == KILLS  # at a step each, so after a checkpoint each
+    assert weights(config) == weights(undisturbed)
+
+
+def test_a_run_whose_workers_keep_dying_ends_and_says_where(make_config: Callable[..., Config]) -> None:
+    config = make_config("dying", train__max_failures="1")
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(train.run, config)
+        for _ in range(2):
+            before = manifests(config)
+            wait_for(lambda before=before: bool(manifests(config) - before), job)  # type: ignore[misc]
+            for victim in workers():
+                victim.kill()
+                victim.wait(10)
+        with pytest.raises(
+            ResourceError, match=r"train\.max_failures: workers died 2 times, the last time (after|about)"
+        ):
+            job.result(PATIENCE_S)

@@ -2,8 +2,8 @@
 of `pipeline`; only the executor that hands units from one to the next is a loop."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
 from typing import Any
 
 # Loaded before the fork, so that a trial does not pay for it.
@@ -23,8 +23,8 @@ from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Units
 
 
-def run_stage(stage: str, config: Config, environment: Mapping[str, str]) -> None:
-    """Run a stage to its end and exit as the command does: 2 for an error that is the user's to know."""
+def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: Connection) -> None:
+    """Run a stage to its end and exit as the command does: 2 for an error that is the user's to know, which is sent."""
     os.environ.update(environment)
     torch.set_num_threads(1)
     pipeline.transform = transform  # type: ignore[assignment]
@@ -37,9 +37,8 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str]) -> Non
     try:
         {"prepare": prepare.run, "predict": predict.run, "checkpoint": write_checkpoint}[stage](config)
     except UnetRayError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        said.send(str(error))
         code = 2
-    sys.stderr.flush()
     os._exit(code)  # an orderly end of this interpreter takes as long as the trial
 
 

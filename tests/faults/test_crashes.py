@@ -41,7 +41,7 @@ def attempt(clean: Undisturbed, fault: str, number: int) -> dict[str, int]:
         assert killed == ("kill" in fault)
         store.rules = ()
         if code != 0:
-            assert job.run() == 0
+            assert job.run() == 0, job.said
         return {"trials": 1, "kills": int(killed), **compare(store, clean)}
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,17 +72,23 @@ class Job:
     def __init__(self, stage: str, store: FaultStore, config: Config | None = None) -> None:
         self._arguments = (stage, config or experiment(), store.environment)
         self._process: Any = None
+        self.said = ""
 
     def start(self) -> None:
-        self._process = _processes.Process(target=run_stage, args=self._arguments, daemon=True)
+        self._ear, mouth = _processes.Pipe(duplex=False)
+        self._process = _processes.Process(target=run_stage, args=(*self._arguments, mouth), daemon=True)
         self._process.start()
+        mouth.close()
 
     def wait(self) -> int:
-        """Wait for its end, whatever that is; return the exit code."""
+        """Wait for its end, whatever that is; return the exit code, and keep the error in ``said``."""
         self._process.join(DEADLINE_S)
         code = self._process.exitcode
+        with suppress(EOFError):
+            self.said = self._ear.recv()
+        self._ear.close()
         assert code is not None, "the job hangs"
-        assert code in (0, ERROR, -signal.SIGKILL), f"the job crashed: exit code {code}"
+        assert code in (0, ERROR, -signal.SIGKILL), f"the job crashed with exit code {code}"
         return int(code)
 
     def run(self) -> int:

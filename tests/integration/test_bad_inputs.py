@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,11 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Mapping[str,
     def arrange(root: Path, cases: Mapping[str, Case]) -> None:
         listed = layouts.list_inputs
 
-        def list_inputs(config: Config) -> Listing:
-            listing = listed(config)
-            pass_time(root, cases)
-            return listing
+        @contextmanager
+        def list_inputs(config: Config) -> Iterator[Listing]:
+            with listed(config) as listing:
+                pass_time(root, cases)
+                yield listing
 
         monkeypatch.setattr(layouts, "list_inputs", list_inputs)
 

@@ -2,6 +2,7 @@
 of `pipeline`; only the executor that hands units from one to the next is a loop."""
 
 import os
+import traceback
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
@@ -24,7 +25,7 @@ from unet_ray.table.plan import Plan, Units
 
 
 def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: Connection) -> None:
-    """Run a stage to its end and exit as the command does: 2 for an error that is the user's to know, which is sent."""
+    """Run a stage to its end; say the exit code the command would have, and the error."""
     os.environ.update(environment)
     torch.set_num_threads(1)
     pipeline.transform = transform  # type: ignore[assignment]
@@ -33,13 +34,15 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: 
     runtime.plan_prediction = lambda scaling: Resources(  # type: ignore[assignment]
         device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
     )
-    code = 0
     try:
         {"prepare": prepare.run, "predict": predict.run, "checkpoint": write_checkpoint}[stage](config)
     except UnetRayError as error:
-        said.send(str(error))
-        code = 2
-    os._exit(code)  # an orderly end of this interpreter takes as long as the trial
+        said.send((2, str(error)))
+    except BaseException:
+        said.send((1, traceback.format_exc()))
+    else:
+        said.send((0, ""))
+    os._exit(0)  # an orderly end of this interpreter takes as long as the trial
 
 
 def transform(plan: Plan, units: Units, load: pipeline.Load, *, row_group_rows: int) -> Iterator[Part]:

@@ -204,20 +204,21 @@ def list_checkpoints(train_uri: str) -> list[CheckpointInfo]:
     return sorted(found, key=lambda info: (info.step, info.uri))
 
 
-def find_checkpoint(train_uri: str, which: str) -> Checkpoint:
+def find_checkpoint(train_uri: str, which: str, *, optimizer: bool = True) -> Checkpoint:
     """Load ``best`` or ``last`` of a run, or the checkpoint folder at a URI.
 
     A damaged checkpoint is passed over, with a warning in the log, for the next older (last) or next best (best) one.
+    ``optimizer`` is `load_checkpoint`'s.
 
     Raises:
         CheckpointError: There is none, or no sound one.
     """
     if which not in ("best", "last"):
-        return load_checkpoint(_read_manifest(which.rstrip("/")))
+        return load_checkpoint(_read_manifest(which.rstrip("/")), optimizer=optimizer)
     infos = list_checkpoints(train_uri)
     if not infos:
         raise CheckpointError(f"{train_uri}: no checkpoint here; run `unet-ray train` first, or set predict.checkpoint")
-    return _load_first(reversed(sorted(infos, key=_rank) if which == "best" else infos))
+    return _load_first(reversed(sorted(infos, key=_rank) if which == "best" else infos), optimizer=optimizer)
 
 
 def resume_checkpoint(train_uri: str) -> Checkpoint | None:
@@ -275,12 +276,12 @@ def _rank(info: CheckpointInfo) -> tuple[float, int]:
     return (-1.0 if info.miou is None else info.miou, info.step)
 
 
-def _load_first(infos: Iterable[CheckpointInfo]) -> Checkpoint:
+def _load_first(infos: Iterable[CheckpointInfo], *, optimizer: bool = True) -> Checkpoint:
     """Load the first sound one of at least one checkpoint."""
     errors: list[CheckpointError] = []
     for info in infos:
         try:
-            return load_checkpoint(info)
+            return load_checkpoint(info, optimizer=optimizer)
         except CheckpointError as error:
             logger.warning("passed over: %s", error)
             errors.append(error)

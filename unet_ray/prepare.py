@@ -1,7 +1,6 @@
 """Stage 1: frames and masks in, a checked and sealed dataset out."""
 
 import functools
-import json
 import logging
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from unet_ray.config_file import dump_config
 from unet_ray.datasets import layouts, synthetic
 from unet_ray.datasets.frames import fetch_pair
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
+from unet_ray.documents import pack_document
 from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.encode import encode_image, encode_mask
 from unet_ray.images.resize import resize_image, resize_mask
@@ -87,7 +87,7 @@ def run(config: Config) -> PrepareResult:
         on_progress=Meter("prepare", "pairs"),
     )
     stats = compute_stats(uri)
-    storage.write(f"{uri}/stats.json", json.dumps(stats, indent=1).encode())
+    storage.write(f"{uri}/stats.json", pack_document(stats))
     storage.write(f"{uri}/config.yaml", dump_config(config).encode())
     return PrepareResult(
         dataset=uri,

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unet_ray.datasets.inputs import add_folder, add_pairs
+from tests.unit.listed_files import list_folder
+from unet_ray.datasets.inputs import add_pairs
 from unet_ray.datasets.listing import Listing, Row
 from unet_ray.errors import DatasetError, UnetRayError
 
@@ -18,13 +19,6 @@ def touch(root: Path, *keys: str) -> None:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(key.encode())
-
-
-def list_folder(*uris: str | None, **options: str) -> tuple[list[Row], dict[str, Any]]:
-    """Return the rows of a folder, and the counts of what is not among them."""
-    with Listing() as listing:
-        add_folder(listing, *uris, **options)  # type: ignore[arg-type]
-        return list(listing.rows()), listing.summary()
 
 
 def list_pairs(uri: str) -> list[Row]:
@@ -224,6 +218,12 @@ def parquet(**columns: list[Any]) -> bytes:
         ("a.csv", b"image,mask\na.png,b.png,c\n", "row 1: more cells than columns; columns are image, mask,"),
         ("a.csv", b"mask\nb.png\n", "row 1: no image; columns are image, mask, split, group, frame"),
         ("a.csv", b"image,mask\na.png,b.png\n,b.png\n", "row 2: no image"),
+        (
+            "a.csv",
+            b"image,mask\na.png,https://h/b.png?X-Amz-Signature=abc\n",
+            "row 1: a URI holds a password or a signature",
+        ),
+        ("a.csv", b"image\ns3://key:word@h/a.png\n", "row 1: a URI holds a password"),
         ("a.csv", b"image,frame\na.png,x\n", "row 1: frame 'x' is not a whole number"),
         ("a.csv", b"image,frame\na.png,1.5\n", "row 1: frame '1.5' is not a whole number"),
         ("a.csv", b"image,frame\na.png,99999999999999999999\n", "row 1: frame '99999999999999999999' is not"),

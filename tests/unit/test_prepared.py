@@ -121,6 +121,15 @@ def test_a_dataset_whose_job_died_before_the_statistics_says_how_to_go_on(datase
         open_dataset(uri)
 
 
+def test_statistics_with_a_changed_byte_are_refused(dataset_uri: str, tmp_path: Path) -> None:
+    uri = f"{tmp_path}/dataset"
+    shutil.copytree(dataset_uri, uri)
+    stats = tmp_path / "dataset/stats.json"
+    stats.write_bytes(stats.read_bytes().replace(b'"mean"', b'"meam"'))
+    with pytest.raises(DatasetError, match=r"stats\.json: the file changed after it was written"):
+        open_dataset(uri)
+
+
 def test_a_part_that_is_gone_is_named(dataset_uri: str) -> None:
     with pytest.raises(NotFoundError, match=r"could not read .*/data/none\.parquet: there is no such file"):
         read_pair(f"{dataset_uri}/data/none.parquet", 0)

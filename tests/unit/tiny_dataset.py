@@ -1,6 +1,5 @@
 """A small prepared dataset, made as `prepare.run` makes one but in this process, without Ray."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from unet_ray import storage
 from unet_ray.datasets.inputs import add_folder
 from unet_ray.datasets.listing import Listing, Row
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
+from unet_ray.documents import pack_document
 from unet_ray.labels.classes import make_class_map
 from unet_ray.prepare import check_pairs, compute_stats
 from unet_ray.schema import DATASET_SUMMED
@@ -71,5 +71,5 @@ def prepare_here(uri: str, rows: Sequence[Row], resize: tuple[int, int] | None =
 
     fill(plan, produce, limits=QuarantineLimits(fraction=0.5))
     stats = compute_stats(uri)
-    storage.write(f"{uri}/stats.json", json.dumps(stats).encode())
+    storage.write(f"{uri}/stats.json", pack_document(stats))
     return stats

@@ -13,6 +13,7 @@ from unet_ray.datasets.listing import Examples, Listing, Row
 from unet_ray.datasets.names import is_image, parse_frame
 from unet_ray.errors import DatasetError, NotFoundError
 from unet_ray.faults import translated
+from unet_ray.section import carries_secret
 from unet_ray.storage import ObjectInfo
 
 _COLUMNS = ("image", "mask", "split", "group", "frame")
@@ -150,6 +151,11 @@ def _pair_row(folder: str, record: Mapping[str, Any]) -> Row:
     image = cells.get("image")
     if not isinstance(image, str):
         raise ValueError("no image")
+    if any(isinstance(cells.get(name), str) and carries_secret(cells[name]) for name in ("image", "mask")):
+        raise ValueError(
+            "a URI holds a password or a signature, which would be stored with the results; credentials come from the "
+            "environment (AWS_*)"
+        )
     group, frame = parse_frame(image)
     return {
         "image_id": image,

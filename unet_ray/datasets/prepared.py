@@ -4,7 +4,6 @@ Runs on the driver (`open_dataset`, `index_split`, `iter_split`) and in tasks (`
 """
 
 import functools
-import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unet_ray import storage
+from unet_ray.documents import unpack_document
 from unet_ray.errors import DatasetError, NotFoundError
 from unet_ray.faults import translated
 from unet_ray.labels.classes import ClassMap
@@ -50,14 +50,14 @@ def open_dataset(uri: str) -> Prepared:
 
     Raises:
         TableError: There is none, or it is not complete.
-        DatasetError: The table there is not a dataset, or has no statistics yet.
+        DatasetError: The table there is not a dataset, or its statistics are damaged or not there yet.
     """
     table = open_table(uri)
     if table.plan.kind != "dataset":
         raise DatasetError(f"{uri}: a table of {table.plan.kind}, not a dataset; check data.dataset")
     classes = ClassMap.from_facts(table.plan.facts)
     try:
-        stats = json.loads(storage.read_bytes(f"{uri}/stats.json"))
+        stats = unpack_document(storage.read_bytes(f"{uri}/stats.json"), f"{uri}/stats.json", DatasetError)
     except NotFoundError:
         raise DatasetError(f"{uri}: stats.json is not there; run prepare again to finish the dataset") from None
     return Prepared(table=table, classes=classes, stats=stats)

@@ -69,7 +69,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         PlanMismatchError: The output holds the predictions of another model, setting or input.
     """
     started = time.monotonic()
-    checkpoint = find_checkpoint(config.train_uri, config.predict.checkpoint)
+    checkpoint = find_checkpoint(config.train_uri, config.predict.checkpoint, optimizer=False)
     card = checkpoint.card
     classes = card.class_map
     checkpoint.load_model()  # what the predictors will do: refused here, not in each of them

@@ -44,7 +44,8 @@ class Committer:
         self._open: dict[int, list[Part]] = {}
         self._bad_run: Counter[str] = Counter()
         self.ledger: Ledger = read_ledger(plan)
-        self._resumed = self.ledger.num_rows
+        self._resumed = self._done = self.ledger.num_rows
+        self._errors = Counter(self.ledger.errors)
         self._check_fraction()
 
     def pending(self) -> Units:
@@ -67,6 +68,8 @@ class Committer:
         if covered & set(part.units):
             return
         parts.append(part)
+        self._done += part.num_rows
+        self._errors.update(part.errors)
         self._check_fraction()
         self._check_run(part)
         if len(covered) + len(part.units) == self._plan.num_units(part.shard):
@@ -77,28 +80,16 @@ class Committer:
 
     def progress(self) -> Progress:
         """Return how far the table is."""
-        waiting = sum(part.num_rows for parts in self._open.values() for part in parts)
-        return Progress(
-            planned=self._plan.num_rows,
-            done=self.ledger.num_rows + waiting,
-            quarantined=self._errors().total(),
-            resumed=self._resumed,
-        )
-
-    def _errors(self) -> Counter[str]:
-        errors = Counter(self.ledger.errors)
-        for parts in self._open.values():
-            for part in parts:
-                errors.update(part.errors)
-        return errors
+        quarantined = self._errors.total()
+        return Progress(planned=self._plan.num_rows, done=self._done, quarantined=quarantined, resumed=self._resumed)
 
     def _check_fraction(self) -> None:
-        errors = self._errors()
-        if errors.total() / self._plan.num_rows > self._limits.fraction:
+        quarantined = self._errors.total()
+        if quarantined / self._plan.num_rows > self._limits.fraction:
             raise QuarantineLimitError(
-                f"data.max_quarantined_fraction: {errors.total()} of {self._plan.num_rows} rows cannot be used "
-                f"({_list(errors)}), more than the share of {self._limits.fraction:g} that is allowed; nothing was "
-                "published; repair the input or raise it"
+                f"data.max_quarantined_fraction: {quarantined} of {self._plan.num_rows} rows cannot be used "
+                f"({_list(self._errors)}), more than the share of {self._limits.fraction:g} that is allowed; nothing "
+                "was published; repair the input or raise it"
             )
 
     def _check_run(self, part: Part) -> None:

@@ -275,10 +275,11 @@ class _Worker:
         card = self._job.card
         return Segmenter(self._model, card.mean, card.std, self._device, self._job.precision)
 
-    def _sum(self, confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _sum(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Add counts up over all ranks."""
         if self._schedule.world_size == 1:
-            return confusion
-        total = torch.from_numpy(confusion).to(self._device)
+            return counts
+        total = torch.from_numpy(counts).to(self._device)
         dist.all_reduce(total)
         return np.asarray(total.cpu().numpy())
 

@@ -1,6 +1,5 @@
 """Starting, watching and finishing a training run. Runs on the driver, with Ray connected."""
 
-import json
 import logging
 import statistics
 import time
@@ -20,7 +19,8 @@ from unet_ray.checkpoint import ModelCard, find_checkpoint, resume_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
-from unet_ray.errors import ConfigError, ExistsError, PlanMismatchError, ResourceError
+from unet_ray.documents import pack_document, unpack_document
+from unet_ray.errors import CheckpointError, ConfigError, ExistsError, PlanMismatchError, ResourceError
 from unet_ray.faults import outlast
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
@@ -73,7 +73,7 @@ def run(config: Config) -> TrainResult:
     progress = _finished_progress(config.train_uri)
     already = progress is not None
     summary = summarise(progress["history"]) if progress else _fit(config, prepared, resources)
-    best = outlast(lambda: find_checkpoint(config.train_uri, "best"))
+    best = outlast(lambda: find_checkpoint(config.train_uri, "best", optimizer=False))
     return TrainResult(
         checkpoint=best.info.uri,
         already_complete=already,
@@ -254,13 +254,13 @@ def _claim(config: Config, prepared: Prepared) -> None:
         "classes": prepared.classes.classes,
     }
     uri = f"{config.train_uri}/_RUN.json"
-    document = json.dumps(settings, indent=1, sort_keys=True).encode()
+    document = pack_document(settings)
     try:
         storage.create(uri, document, exclusive=not config.run.single_writer)
     except ExistsError:
         fix = "give another run.name, or the settings it was begun with"
-        begun = json.loads(storage.read_bytes(uri))
-        if difference := name_difference(config.train_uri, begun, json.loads(document), fix):
+        begun, wanted = (unpack_document(data, uri, CheckpointError) for data in (storage.read_bytes(uri), document))
+        if difference := name_difference(config.train_uri, begun, wanted, fix):
             raise PlanMismatchError(difference) from None
 
 

@@ -47,10 +47,7 @@ class ModelCard:
     resized to, or None when they kept theirs.
     """
 
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    ignore_ids: tuple[int, ...]
-    background: int | None
+    class_map: ClassMap
     width: int
     depth: int
     mean: tuple[float, float, float]
@@ -58,26 +55,15 @@ class ModelCard:
     input_size: tuple[int, int] | None
     dataset_run_id: str
 
-    @property
-    def class_map(self) -> ClassMap:
-        """The classes, as masks are read with them."""
-        return ClassMap(
-            classes=self.classes, palette=self.palette, ignore_ids=self.ignore_ids, background=self.background
-        )
-
     def build(self) -> UNet:
         """Return the network, with new weights."""
-        return UNet(num_classes=len(self.classes), width=self.width, depth=self.depth)
+        return UNet(num_classes=self.class_map.num_classes, width=self.width, depth=self.depth)
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "ModelCard":
         """Return the card that ``dataclasses.asdict`` and JSON made a document of."""
-        tuples = {
-            key: tuple(tuple(item) if isinstance(item, list) else item for item in value)
-            for key, value in document.items()
-            if isinstance(value, list)
-        }
-        return ModelCard(**{**document, **tuples})
+        tuples = {key: tuple(value) for key, value in document.items() if isinstance(value, list)}
+        return ModelCard(**{**document, **tuples, "class_map": ClassMap.from_facts(document["class_map"])})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -100,7 +100,7 @@ def stage_parser(stage: str) -> argparse.ArgumentParser:
             f"--{key}",
             dest=key,
             metavar="|".join(get_args(field.type)) if get_origin(field.type) is Literal else "VALUE",
-            nargs="+" if "tuple[" in kind else None,
+            nargs="+" if "tuple[" in kind and "dict[" not in kind else None,
             help=f"{doc} [{shown}]".replace("%", "%%"),
         )
     return parser
@@ -133,7 +133,8 @@ def _absolute(config: Config) -> Config:
     return dataclasses.replace(
         config,
         run=resolve(config.run, "storage"),
-        data=resolve(config.data, "root", "pairs", "dataset"),
+        data=resolve(config.data, "root", "dataset"),
+        labels=resolve(config.labels, "centroids"),
         predict=predict,
     )
 

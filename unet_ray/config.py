@@ -8,6 +8,7 @@ writing is `config_file`'s.
 from dataclasses import field
 from typing import Literal
 
+from unet_ray.config_input import DataSection, ImagesSection, LabelsSection, LayoutName, SyntheticSection, VideoSection
 from unet_ray.section import require, require_no_secret, section
 
 ClassWeights = Literal["none", "median", "sqrt"]
@@ -39,126 +40,6 @@ class RunSection:
         require(self.storage != "", "run.storage", "a folder or an s3:// URI", self.storage)
         require_no_secret("run", storage=self.storage)
         require(self.seed >= 0, "run.seed", ">= 0", self.seed)
-
-
-@section
-class DataSection:
-    """What `prepare` reads and how it becomes a dataset."""
-
-    layout: Literal["folder", "camvid", "synthetic"] = "folder"
-    """How frames and masks lie: parallel folders or a list, the SegNet copy of CamVid, or drawn by us."""
-    root: str | None = None
-    """URI of the input. Required by folder (unless data.pairs is given) and camvid."""
-    images: str = "images"
-    """folder: where the images lie under data.root."""
-    masks: str | None = "masks"
-    """folder: where the masks lie under data.root, same relative names; null for frames without truth."""
-    mask_suffix: str = ""
-    """folder: what a mask's stem has after its image's stem, such as _mask or _L."""
-    pairs: str | None = None
-    """folder: URI of a CSV or Parquet list instead: columns image, mask and optionally split, group, frame."""
-    resize: tuple[int, int] | None = None
-    """Height and width in pixels every pair is resized to; null keeps each frame as it is, byte for byte."""
-    split: Literal["lists", "hash", "group"] = "hash"
-    """Where train/val/test come from: the layout's own lists, a hash of image_id, or whole groups."""
-    val_fraction: float = 0.2
-    """Share of images (hash) or groups (group) that validate."""
-    test_fraction: float = 0.0
-    """Share of images (hash) or groups (group) kept for testing."""
-    dataset: str | None = None
-    """URI of the prepared dataset; null means <run.storage>/<run.name>/dataset."""
-    shard_rows: int = 512
-    """Rows in a shard, the unit that is sealed: what a crash can cost."""
-    max_quarantined_fraction: float = 0.2
-    """The job stops, publishing nothing, when more than this share of its rows is unusable."""
-    max_quarantined_in_a_row: int = 100
-    """The job stops, publishing nothing, when this many rows come in one after another and none is usable."""
-
-    def __post_init__(self) -> None:
-        require_no_secret("data", root=self.root, pairs=self.pairs, dataset=self.dataset)
-        if self.resize is not None:
-            require(min(self.resize) >= 16, "data.resize", "a height and a width >= 16 px", self.resize)
-        require(0 <= self.val_fraction < 1, "data.val_fraction", "in [0, 1)", self.val_fraction)
-        require(0 <= self.test_fraction < 1, "data.test_fraction", "in [0, 1)", self.test_fraction)
-        both = self.val_fraction + self.test_fraction
-        require(both < 1, "data.test_fraction", "below 1 together with data.val_fraction", both)
-        require(self.shard_rows >= 1, "data.shard_rows", ">= 1", self.shard_rows)
-        fraction = self.max_quarantined_fraction
-        require(0 <= fraction <= 1, "data.max_quarantined_fraction", "in [0, 1]", fraction)
-        in_a_row = self.max_quarantined_in_a_row
-        require(in_a_row >= 1, "data.max_quarantined_in_a_row", ">= 1", in_a_row)
-
-
-@section
-class ImagesSection:
-    """How files from outside are decoded; one that is rejected becomes a quarantined row."""
-
-    max_pixels: int = 64_000_000
-    """Files of more pixels are quarantined before they are decoded."""
-    max_bytes: int = 128 * 2**20
-    """Files of more bytes are quarantined before they are read."""
-    frames: Literal["reject", "first"] = "reject"
-    """Files of several frames or pages: reject them, or take the first frame."""
-    alpha: Literal["drop", "reject"] | tuple[int, int, int] = "drop"
-    """Transparent images: drop the transparency, reject them, or an RGB colour to lay them on."""
-    bit_depth: Literal["scale", "reject"] = "scale"
-    """Images of more than 8 bits a channel: scale them to 8, or reject them; masks keep all their bits."""
-    cmyk: Literal["convert", "reject"] = "convert"
-    """Images in printing colours: convert them to RGB without a colour profile, or reject them."""
-
-    def __post_init__(self) -> None:
-        most = 178_956_970  # where Pillow stops
-        require(1 <= self.max_pixels <= most, "images.max_pixels", f"in 1..{most}", self.max_pixels)
-        require(self.max_bytes >= 1, "images.max_bytes", ">= 1", self.max_bytes)
-        if not isinstance(self.alpha, str):
-            rgb = all(0 <= value <= 255 for value in self.alpha)
-            require(rgb, "images.alpha", "RGB values in 0..255", self.alpha)
-
-
-@section
-class SyntheticSection:
-    """The street scenes `prepare` draws when data.layout is synthetic."""
-
-    sequences: int = 10
-    """Number of sequences; each is a group."""
-    frames: int = 24
-    """Frames in each sequence."""
-    height: int = 160
-    """Frame height in pixels."""
-    width: int = 224
-    """Frame width in pixels."""
-
-    def __post_init__(self) -> None:
-        require(self.sequences >= 1, "synthetic.sequences", ">= 1", self.sequences)
-        require(self.frames >= 1, "synthetic.frames", ">= 1", self.frames)
-        require(self.height >= 48, "synthetic.height", ">= 48 px", self.height)
-        require(self.width >= 64, "synthetic.width", ">= 64 px", self.width)
-
-
-@section
-class LabelsSection:
-    """What the numbers in a mask mean."""
-
-    classes: tuple[str, ...] = ()
-    """Class names; position = class_id. Empty takes the layout's own (camvid, synthetic)."""
-    palette: tuple[tuple[int, int, int], ...] = ()
-    """RGB colour of each class in pictures; empty takes the layout's own or a generated one."""
-    ignore_ids: tuple[int, ...] = (255,)
-    """Mask values that mean "no label": never trained on, never scored."""
-    background: str | None = None
-    """Name of the background class, which object_miou leaves out; null scores every class as an object."""
-
-    def __post_init__(self) -> None:
-        require(len(self.classes) <= 255, "labels.classes", "at most 255 names", len(self.classes))
-        unique = len(set(self.classes)) == len(self.classes)
-        require(unique, "labels.classes", "names used once each", list(self.classes))
-        shown = all(name.isprintable() for name in self.classes)
-        require(shown, "labels.classes", "names without control characters", list(self.classes))
-        if self.palette:
-            rgb = all(0 <= value <= 255 for colour in self.palette for value in colour)
-            require(rgb, "labels.palette", "RGB values in 0..255", self.palette)
-        ids = all(0 <= value <= 65535 for value in self.ignore_ids)
-        require(ids, "labels.ignore_ids", "mask values in 0..65535", self.ignore_ids)
 
 
 @section
@@ -274,7 +155,9 @@ class PredictSection:
     split: Split = "val"
     """Split of the prepared dataset to segment; not used when predict.images is given."""
     images: str | None = None
-    """Frames to segment instead: URI of a folder or prefix, or of a CSV or Parquet list as data.pairs."""
+    """Frames to segment instead: URI of a folder or prefix, of a CSV or Parquet list, or of a video."""
+    layout: LayoutName | str | None = None
+    """How predict.images lies, as data.layout; null: list and video by the ending, else all images of a folder."""
     masks: str | None = None
     """URI of the folder with the true masks of predict.images, if there are any."""
     checkpoint: str = "best"
@@ -332,6 +215,7 @@ class Config:
     run: RunSection = field(default_factory=RunSection)
     data: DataSection = field(default_factory=DataSection)
     images: ImagesSection = field(default_factory=ImagesSection)
+    video: VideoSection = field(default_factory=VideoSection)
     synthetic: SyntheticSection = field(default_factory=SyntheticSection)
     labels: LabelsSection = field(default_factory=LabelsSection)
     model: ModelSection = field(default_factory=ModelSection)

@@ -13,8 +13,9 @@ import pyarrow as pa
 import ray
 
 from unet_ray import pipeline, runtime, storage
-from unet_ray.config import Config, ImagesSection, SyntheticSection
+from unet_ray.config import Config
 from unet_ray.config_file import dump_config
+from unet_ray.config_input import ImagesSection, SyntheticSection
 from unet_ray.datasets import layouts, synthetic
 from unet_ray.datasets.frames import fetch_pair
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
@@ -23,6 +24,7 @@ from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.encode import encode_image, encode_mask
 from unet_ray.images.resize import resize_image, resize_mask
 from unet_ray.labels.classes import ClassMap
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.metrics import count_classes
 from unet_ray.progress import Meter
 from unet_ray.schema import DATASET, DATASET_SUMMED, IDENTITY, OK, QUARANTINED
@@ -65,13 +67,13 @@ def run(config: Config) -> PrepareResult:
         QuarantineLimitError: More pairs are unusable than ``data.max_quarantined_fraction`` allows.
     """
     started = time.monotonic()
-    classes = layouts.class_map_of(config)
+    classes = make_class_map(layouts.labels_of(config))
     runtime.require_cpu()
     if config.data.layout == "synthetic":
         draw_frames(config)
     uri = config.dataset_uri
     plan = _plan(config, classes)
-    logger.info("%d images found under %s", plan.num_rows, config.data.root or config.data.pairs or "synthetic")
+    logger.info("%d images found under %s", plan.num_rows, layouts.root_of(config))
     check = functools.partial(
         check_pairs,
         classes=classes,
@@ -178,7 +180,7 @@ def compute_stats(uri: str) -> dict[str, Any]:
 
 def draw_frames(config: Config) -> None:
     """Draw the synthetic frames and masks that are not there yet, in Ray tasks."""
-    section, uri = config.synthetic, layouts.synthetic_frames_uri(config)
+    section, uri = config.synthetic, layouts.root_of(config)
     try:
         have = {item.key for item in storage.list_objects(f"{uri}/masks")}
     except NotFoundError:

@@ -6,7 +6,7 @@ Plain Arrow types only, so that DuckDB, Spark and Delta readers open the files. 
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 IGNORE_INDEX = 255
 """Mask value on disk and in the loss that means "no label"."""
@@ -24,6 +24,7 @@ PLAN = pa.schema(
         pa.field("mask_uri", pa.string()),  # null: no truth
         pa.field("mask_etag", pa.string()),
         pa.field("mask_bytes", pa.int64()),
+        pa.field("frame_index", pa.int64()),  # frame of a video or page of a volume; null: the file is one frame
         pa.field("part_uri", pa.string()),  # the dataset part that holds the pair; null: fetch the URIs
         pa.field("part_row", pa.int64()),
         pa.field("group", pa.string(), nullable=False),  # video or sequence; "" when unknown

@@ -18,7 +18,7 @@ from typing import Self
 import psutil
 from ray.util import get_node_ip_address
 
-from unet_ray.schema import PREDICTION
+from unet_ray.schema import DATASET, PREDICTION
 from unet_ray.table.read import open_table
 
 COMMAND = (sys.executable, "-c", "import sys; from unet_ray.cli import main; sys.exit(main())")
@@ -116,8 +116,9 @@ def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[str]") -> boo
 
 
 def table_hash(uri: str) -> str:
-    """Return a hash of all rows of a published predictions table, masks and counts included, in plan order."""
-    digest = hashlib.sha256()
-    for row in open_table(uri).read(PREDICTION.names).to_pylist():
+    """Return a hash of all rows of a published table, pixels and counts included, in plan order."""
+    digest, table = hashlib.sha256(), open_table(uri)
+    schema = DATASET if table.plan.kind == "dataset" else PREDICTION
+    for row in table.read(schema.names).to_pylist():
         digest.update(repr(sorted(row.items())).encode())
     return digest.hexdigest()

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import yaml
@@ -17,8 +19,19 @@ from unet_ray.table.verify import verify
 
 JOBS = 20
 KILLS_PER_JOB = 3
-FRAMES = 240
-VICTIMS = ("task", "actor", "node", "driver")
+FRAMES = 1200
+PREDICTED_FRACTION = 0.2
+SHARD_ROWS = {"prepare": 20, "predict": 8}
+VICTIMS = {"prepare": ("task", "node", "driver"), "predict": ("task", "actor", "node", "driver")}
+Stage = Literal["prepare", "predict"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calm:
+    """What a job that nobody disturbed made: its rows, and their hash."""
+
+    num_rows: int
+    rows_hash: str
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +44,12 @@ def nodes() -> Iterator[Nodes]:
 def experiment(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     folder = tmp_path_factory.mktemp("chaos")
     document = {**TINY, "run": {"storage": str(folder), "name": "run"}}
-    document["synthetic"] = {"sequences": 4, "frames": FRAMES // 4, "height": 48, "width": 64}
+    document["synthetic"] = {"sequences": 20, "frames": FRAMES // 20, "height": 48, "width": 64}
     document["train"] = {"epochs": 1, "batch_size": 8}
-    document["data"] = {**TINY["data"], "val_fraction": 0}
-    document["predict"] = {"split": "train", "batch_size": 2, "shard_rows": 8}
+    document["data"] = {
+        **TINY["data"], "split": "hash", "val_fraction": 1 - PREDICTED_FRACTION, "shard_rows": SHARD_ROWS["prepare"]
+    }  # fmt: skip
+    document["predict"] = {"split": "train", "batch_size": 2, "shard_rows": SHARD_ROWS["predict"]}
     document["scaling"] = {"predictors": 2}
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -45,36 +60,43 @@ def experiment(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Experi
 
 
 @pytest.fixture(scope="module")
-def calm(experiment: Experiment) -> str:
-    return table_hash(f"{experiment.path.parent}/run/predictions")
+def calm(experiment: Experiment) -> dict[Stage, Calm]:
+    run = experiment.path.parent / "run"
+    outputs: dict[Stage, str] = {"prepare": f"{run}/dataset", "predict": f"{run}/predictions"}
+    return {
+        stage: Calm(num_rows=open_table(uri).success.num_rows, rows_hash=table_hash(uri))
+        for stage, uri in outputs.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + JOBS))
 def test_kills_at_random_leave_the_table_of_a_calm_run(
-    seed: int, experiment: Experiment, nodes: Nodes, calm: str, tally: Tally
+    seed: int, experiment: Experiment, nodes: Nodes, calm: dict[Stage, Calm], tally: Tally
 ) -> None:
     rng = random.Random(seed)
+    stage: Stage = "prepare" if seed % 2 else "predict"
     output = experiment.path.parent / f"disturbed-{seed}"
-    flags = (f"--predict.output={output}",)
-    process, kills = experiment.start("predict", *flags), 0
-    victims = [VICTIMS[(seed + number) % len(VICTIMS)] for number in range(KILLS_PER_JOB)]
-    for number, victim in enumerate(victims):
-        sealed = rng.randrange(FRAMES // 8 * (number + 1) // (KILLS_PER_JOB + 1))
+    flags = (f"--data.dataset={output}",) if stage == "prepare" else (f"--predict.output={output}",)
+    wanted, shards = calm[stage], -(-calm[stage].num_rows // SHARD_ROWS[stage])
+    process, kills = experiment.start(stage, *flags), 0
+    for number in range(KILLS_PER_JOB):
+        sealed = rng.randrange(shards * (number + 1) // (KILLS_PER_JOB + 1))
         while not wait_for(lambda: len(list(output.glob("_seals/*"))) >= sealed, process):  # noqa: B023
             assert process.returncode == -signal.SIGKILL, process.stderr and process.stderr.read()
-            process = experiment.start("predict", *flags)
+            process = experiment.start(stage, *flags)
         time.sleep(rng.uniform(0.0, 0.3))
+        victim = VICTIMS[stage][(seed // 2 + number) % len(VICTIMS[stage])]
         kills += disturb(victim, process, nodes, rng)
     process.wait()
     if process.returncode != 0:
         assert process.returncode == -signal.SIGKILL, process.stderr and process.stderr.read()
-        experiment.finish("predict", *flags)
+        experiment.finish(stage, *flags)
     table, found = open_table(str(output)), verify(str(output))
-    mismatched = table_hash(str(output)) != calm
-    tally.add(trials=1, kills=kills, lost=FRAMES - found.num_rows, mismatched=int(mismatched))
+    mismatched = table_hash(str(output)) != wanted.rows_hash
+    tally.add(trials=1, kills=kills, lost=wanted.num_rows - found.num_rows, mismatched=int(mismatched))
     assert kills
     assert found.problems == ()
-    assert table.success.num_rows == FRAMES
+    assert table.success.num_rows == wanted.num_rows
     assert not mismatched
 
 

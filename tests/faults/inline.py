@@ -74,10 +74,7 @@ def write_checkpoint(config: Config) -> None:
     """Write a checkpoint of a network that has learnt nothing, for `predict`."""
     prepared = open_dataset(config.dataset_uri)
     card = ModelCard(
-        classes=prepared.classes.classes,
-        palette=prepared.classes.palette,
-        ignore_ids=prepared.classes.ignore_ids,
-        background=None,
+        class_map=prepared.classes,
         width=config.model.width,
         depth=config.model.depth,
         mean=prepared.stats["mean"],

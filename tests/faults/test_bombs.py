@@ -18,7 +18,7 @@ SLOWEST_S = 2.0
 WORKER = """
 import json, sys, time
 from pathlib import Path
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_image, decode_mask
 import unet_ray.prepare

@@ -10,17 +10,17 @@ import pytest
 
 from tests.faults.corpus import CLASSES, HEIGHT, WIDTH, draw, make_cases, pass_time, write_cases
 from tests.unit.listed_files import list_folder
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection, LabelsSection
 from unet_ray.datasets.frames import load_frames
 from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask
-from unet_ray.labels.classes import make_class_map
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.prepare import check_pairs
 from unet_ray.schema import DATASET_SUMMED
 from unet_ray.table.plan import Plan, Terms, create_plan
 
 CASES = make_cases()
-CLASS_MAP = make_class_map(CLASSES, (), (255,), None)
+CLASS_MAP = make_class_map(LabelsSection(classes=CLASSES))
 
 
 def plan_of(root: Path) -> Plan:

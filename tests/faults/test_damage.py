@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.faults.corpus import draw
 from tests.unit.image_files import encode, palette_of
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_image, decode_mask
 

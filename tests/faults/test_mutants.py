@@ -12,7 +12,7 @@ NUMBER = 2400
 MUTATE = """
 import random, sys
 from tests.faults.test_damage import WHOLE
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_image, decode_mask
 

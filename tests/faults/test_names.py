@@ -11,10 +11,10 @@ import pytest
 from tests.unit.image_files import encode, gradient
 from tests.unit.listed_files import list_folder
 from unet_ray import s3, storage
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection, LabelsSection
 from unet_ray.datasets.frames import fetch_pair
 from unet_ray.errors import ImageError
-from unet_ray.labels.classes import make_class_map
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.prepare import check_pairs
 from unet_ray.schema import DATASET_SUMMED
 from unet_ray.table.plan import Terms, create_plan
@@ -38,7 +38,7 @@ STEMS = [
     *("a/1", "b/1", "_folder/1", ".folder/1", "deep/er/and/deeper", "x" * 240, "UPPER", "upper", "1" * 60),
 ]
 SKIPPED = ["anim.gif", "photo.webp", "no_extension", "notes.txt", ".png.swp", "_SUCCESS", "shot.png.json"]
-CLASSES = make_class_map(tuple(f"class {number}" for number in range(40)), (), (255,), None)
+CLASSES = make_class_map(LabelsSection(classes=tuple(f"class {number}" for number in range(40))))
 Put = Callable[[str, bytes], None]
 
 

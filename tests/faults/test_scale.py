@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import unet_ray.prepare  # noqa: F401  # what the driver of `prepare` holds anyway
-from unet_ray.datasets.inputs import add_pairs
+from unet_ray.datasets.inputs import add_list
 from unet_ray.datasets.listing import Listing
 from unet_ray.schema import DATASET_SUMMED
 from unet_ray.storage import ObjectInfo
@@ -48,7 +48,7 @@ def plan_rows(source: str, count: int, scratch: Path) -> dict[str, float]:
             listing.add_folder(images, objects("s3://bucket/masks", count, ".png"), prefix="images/")
         else:
             write_list(scratch / "pairs.csv", count)
-            add_pairs(listing, f"{scratch}/pairs.csv")
+            add_list(listing, f"{scratch}/pairs.csv")
         listing.assign_splits("group", 0, 0.2, 0.1)
         terms = Terms(kind="dataset", settings={}, facts={}, summed=DATASET_SUMMED, shard_rows=512, unit_rows=64)
         summary = listing.summary()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 
 POLICY = ImagesSection(max_pixels=10_000, max_bytes=100_000)
 

@@ -157,7 +157,7 @@ def test_local_places_become_absolute_and_others_stay(
     config = configured(yaml_file, "--data.root", "frames", "--predict.images", "s3://bucket/x/")
     assert config.run.storage == f"{tmp_path}/runs"
     assert config.data.root == f"{tmp_path}/frames"
-    assert config.data.pairs is None
+    assert config.data.group_pattern is None
     assert config.predict.images == "s3://bucket/x/"
     assert config.predict.checkpoint == "best"
     assert configured(yaml_file, "--predict.checkpoint", "a/b").predict.checkpoint == f"{tmp_path}/a/b"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.image_files import POLICY, encode, exif, gradient, grey_png, grey_tiff, palette_of, png_chunk, rotated
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_image, decode_mask, decode_plain
 

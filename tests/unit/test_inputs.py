@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.listed_files import list_folder
-from unet_ray.datasets.inputs import add_pairs
+from unet_ray.datasets.inputs import add_list
 from unet_ray.datasets.listing import Listing, Row
 from unet_ray.errors import DatasetError, UnetRayError
 
@@ -23,7 +23,7 @@ def touch(root: Path, *keys: str) -> None:
 
 def list_pairs(uri: str) -> list[Row]:
     with Listing() as listing:
-        add_pairs(listing, uri)
+        add_list(listing, uri)
         return list(listing.rows())
 
 
@@ -55,6 +55,7 @@ def test_a_row_tells_all_that_the_plan_needs(tmp_path: Path) -> None:
         "mask_bytes": len("masks/a/10.png"),
         "group": "a",
         "frame": 10,
+        "frame_index": None,
         "split": "val",
     }
 
@@ -261,6 +262,6 @@ def test_a_damaged_page_of_a_parquet_list_is_an_error_of_ours(tmp_path: Path) ->
 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        DatasetError, match=r"none\.csv: no such list; data\.pairs takes the URI of a CSV or Parquet file"
+        DatasetError, match=r"none\.csv: no such list; data\.root takes the URI of a CSV or Parquet file"
     ):
         list_pairs(f"{tmp_path}/none.csv")

@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from unet_ray.config import Config, DataSection, LabelsSection, RunSection
-from unet_ray.datasets import camvid, synthetic
-from unet_ray.datasets.layouts import class_map_of, list_inputs, synthetic_frames_uri
+from unet_ray.config import Config, RunSection
+from unet_ray.config_input import DataSection, LabelsSection
+from unet_ray.datasets import synthetic
+from unet_ray.datasets.layouts import labels_of, list_inputs, root_of
 from unet_ray.datasets.listing import Row
 from unet_ray.errors import ConfigError, DatasetError
+from unet_ray.labels.classes import ClassMap
+from unet_ray.labels.scheme import make_class_map
 
 
 def touch(root: Path, *keys: str) -> None:
@@ -22,6 +25,15 @@ def rows_of(config: Config) -> list[Row]:
         return list(listing.rows())
 
 
+def class_map_of(config: Config) -> ClassMap:
+    return make_class_map(labels_of(config))
+
+
+def ignored(classes: ClassMap) -> list[int]:
+    recovery = classes.recovery
+    return [key for (key,), class_id in zip(recovery.keys, recovery.class_ids, strict=True) if class_id == 255]
+
+
 def camvid_of(root: Path) -> Config:
     return Config(data=DataSection(layout="camvid", root=f"{root}/", split="lists"))
 
@@ -29,21 +41,21 @@ def camvid_of(root: Path) -> Config:
 def test_camvid_brings_eleven_classes_and_ignores_void() -> None:
     classes = class_map_of(Config(data=DataSection(layout="camvid")))
     assert (classes.num_classes, classes.classes[0], classes.classes[-1]) == (11, "sky", "bicyclist")
-    assert classes.ignore_ids == (11, 255)
-    assert classes.palette == camvid.PALETTE
+    assert ignored(classes) == [11, 255]
+    assert classes.palette[-1] == (0, 128, 192)
 
 
 def test_synthetic_scenes_bring_their_own_classes() -> None:
     classes = class_map_of(Config(data=DataSection(layout="synthetic")))
     assert (classes.classes, classes.palette) == (synthetic.CLASSES, synthetic.PALETTE)
-    assert classes.ignore_ids == (255,)
+    assert ignored(classes) == [255]
 
 
 def test_given_labels_win_over_the_layouts_own() -> None:
     labels = LabelsSection(classes=("a", "b"), palette=((1, 1, 1), (2, 2, 2)), ignore_ids=(9,), background="b")
     classes = class_map_of(Config(data=DataSection(layout="camvid"), labels=labels))
     assert (classes.classes, classes.palette) == (("a", "b"), ((1, 1, 1), (2, 2, 2)))
-    assert (classes.ignore_ids, classes.background) == ((9,), 1)
+    assert (ignored(classes), classes.background) == ([9], 1)
 
 
 def test_colours_can_be_given_to_the_layouts_own_classes() -> None:
@@ -92,7 +104,7 @@ def test_frames_without_truth_are_listed_with_masks_null(tmp_path: Path) -> None
 
 def test_a_list_is_read_instead_of_folders_and_may_bring_its_splits(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("image,mask,split\na.png,b.png,train\nc.png,d.png,test\n")
-    rows = rows_of(Config(data=DataSection(pairs=f"{tmp_path}/pairs.csv", split="lists")))
+    rows = rows_of(Config(data=DataSection(layout="list", root=f"{tmp_path}/pairs.csv", split="lists")))
     assert [(row["image_uri"], row["split"]) for row in rows] == [
         (f"{tmp_path}/a.png", "train"),
         (f"{tmp_path}/c.png", "test"),
@@ -105,7 +117,7 @@ def test_a_list_without_a_split_of_ours_is_refused(tmp_path: Path, split: str, f
     with pytest.raises(
         DatasetError, match=rf"data\.split: lists needs train, val or test for every image, b\.png has '{found}'; give"
     ):
-        rows_of(Config(data=DataSection(pairs=f"{tmp_path}/pairs.csv", split="lists")))
+        rows_of(Config(data=DataSection(layout="list", root=f"{tmp_path}/pairs.csv", split="lists")))
 
 
 def test_a_split_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
@@ -122,7 +134,7 @@ def test_synthetic_frames_lie_with_the_run_or_where_they_are_put(tmp_path: Path)
     touch(tmp_path, "a/frames/images/seq_000/frame_00001.png", "a/frames/masks/seq_000/frame_00001.png")
     [row] = rows_of(config)
     assert (row["image_id"], row["group"], row["frame"]) == ("images/seq_000/frame_00001.png", "seq_000", 1)
-    assert synthetic_frames_uri(Config(data=DataSection(layout="synthetic", root="s3://b/x"))) == "s3://b/x"
+    assert root_of(Config(data=DataSection(layout="synthetic", root="s3://b/x"))) == "s3://b/x"
 
 
 def test_camvid_is_listed_by_its_folders(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_image, decode_mask, decode_plain
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.unit.image_files import POLICY, encode, gradient
 from tests.unit.tiny_dataset import CLASSES, list_pairs_of, prepare_here
 from unet_ray import storage
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.errors import AccessError
 from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask

@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tests.unit.inline_table import begin, expected_rows, finish, keys
 from tests.unit.listed_files import list_folder
 from unet_ray import schema
 from unet_ray.config_file import parse_config
+from unet_ray.config_input import LabelsSection
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.report.run import run as report
 from unet_ray.schema import OK, PREDICTION, QUARANTINED
 from unet_ray.table.commit import QuarantineLimits, fill
@@ -279,10 +282,7 @@ def job_on(folder: Path, names: Sequence[str], more_keys: Sequence[str]) -> Stru
         [*listed, *remote],
         settings={"predict.images": "frames", "predict.checkpoint": "0123", "scaling.precision": "fp32"},
         facts={
-            "classes": ["road", "sky"],
-            "palette": [[0, 0, 0], [9, 9, 9]],
-            "ignore_ids": [255],
-            "background": None,
+            **asdict(make_class_map(LabelsSection(classes=("road", "sky")))),
             "model": {"width": 1, "depth": 1},
             "mask_encoding": "raw",
         },

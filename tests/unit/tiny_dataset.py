@@ -9,18 +9,19 @@ import numpy as np
 
 from tests.unit.image_files import POLICY, encode, gradient
 from unet_ray import storage
+from unet_ray.config_input import LabelsSection
 from unet_ray.datasets.inputs import add_folder
 from unet_ray.datasets.listing import Listing, Row
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
 from unet_ray.documents import pack_document
-from unet_ray.labels.classes import make_class_map
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.prepare import check_pairs, compute_stats
 from unet_ray.schema import DATASET_SUMMED
 from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part, write_part
 from unet_ray.table.plan import Terms, Unit, create_plan
 
-CLASSES = make_class_map(("sky", "road", "car"), (), (11, 255), "sky")
+CLASSES = make_class_map(LabelsSection(classes=("sky", "road", "car"), ignore_ids=(11, 255), background="sky"))
 PER_GROUP = 11
 SHARD_ROWS = 12
 

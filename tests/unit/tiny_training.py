@@ -5,13 +5,14 @@ from typing import Any
 import torch
 
 from unet_ray.checkpoint import CheckpointInfo, ModelCard, save_checkpoint
+from unet_ray.config_input import LabelsSection
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.model.unet import UNet
 
 CARD = ModelCard(
-    classes=("road", "sky", "car"),
-    palette=((128, 64, 128), (0, 0, 255), (1, 2, 3)),
-    ignore_ids=(),
-    background=None,
+    class_map=make_class_map(
+        LabelsSection(classes=("road", "sky", "car"), palette=((128, 64, 128), (0, 0, 255), (1, 2, 3)), ignore_ids=())
+    ),
     width=2,
     depth=1,
     mean=(110.25, 99.0, 80.5),

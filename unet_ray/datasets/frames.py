@@ -9,12 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unet_ray import storage
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.datasets.prepared import read_pair
 from unet_ray.errors import ChangedError, ImageError, NotFoundError
-from unet_ray.images.decode import decode_image, decode_mask, decode_plain
+from unet_ray.images.decode import decode_image, decode_mask, decode_mask_colours, decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
+from unet_ray.labels.recovery import Recovery
 from unet_ray.schema import IDENTITY
 
 FRAMES = pa.schema(
@@ -86,14 +87,19 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
     Raises:
         ImageError: A file is gone (missing_image, missing_mask), not the one that was planned (changed_image,
             changed_mask), unusable (see `images.decode`), or the mask does not
-            fit: class_id_out_of_range, mask_size_mismatch.
+            fit: class_id_out_of_range, unknown_colour, mask_size_mismatch.
     """
     data = _fetch(row, "image", policy)
     image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
         return Pair(data=data, plain=plain, image=image, mask=None)
+    both = row["mask_uri"] == row["image_uri"]
+    if both:
+        image, colours = cut_pair(image, policy)
+        plain = False
     try:
-        mask = classes.to_class_ids(decode_mask(_fetch(row, "mask", policy), policy))
+        pixels = colours if both else _decode_mask(_fetch(row, "mask", policy), classes.recovery, policy)
+        mask = classes.recovery.to_class_ids(pixels)
     except ImageError as error:
         raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
     if mask.shape != image.shape[:2]:
@@ -114,6 +120,24 @@ def _load_frame(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection
         "image": image.tobytes(),
         "true_mask": None if mask is None else mask.tobytes(),
     }
+
+
+def cut_pair(pixels: NDArray[np.uint8], policy: ImagesSection) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Cut ``(H, W, 3)`` uint8 into a photo and the mask beside it, of the same size where the file is even.
+
+    Raises:
+        ImageError: too_narrow: there is nothing right of ``images.cut``.
+    """
+    width = pixels.shape[1]
+    cut = policy.cut or width // 2
+    if not 0 < cut < width:
+        raise ImageError("too_narrow", f"{width} px wide, cut at {cut}: one half is empty (images.cut)")
+    halves = (np.ascontiguousarray(pixels[:, :cut]), np.ascontiguousarray(pixels[:, cut:]))
+    return halves if policy.photo == "left" else (halves[1], halves[0])
+
+
+def _decode_mask(data: bytes, recovery: Recovery, policy: ImagesSection) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    return decode_mask(data, policy) if recovery.read == "ids" else decode_mask_colours(data, policy)
 
 
 def _fetch(row: Mapping[str, Any], what: str, policy: ImagesSection) -> bytes:

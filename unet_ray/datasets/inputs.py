@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -26,9 +26,11 @@ def add_folder(
     images_uri: str,
     masks_uri: str | None,
     *,
+    image_suffix: str = "",
     mask_suffix: str = "",
     prefix: str = "",
-    split: str = "",
+    split: str | Callable[[str], str] = "",
+    parse: Callable[[str], tuple[str, int | None]] = parse_frame,
 ) -> None:
     """Add a folder of images, and pair each with the mask of the same relative name in another folder.
 
@@ -39,9 +41,11 @@ def add_folder(
         listing: Where to add the rows.
         images_uri: Folder or prefix of the images, read at any depth.
         masks_uri: Folder of the masks, or None when there is no truth.
-        mask_suffix: What a mask's stem has after its image's stem.
+        image_suffix: What an image's stem has after the name it shares with its mask.
+        mask_suffix: What a mask's stem has after that name.
         prefix: What to put before each key to make the image_id.
-        split: Split of every row, where the folder decides it.
+        split: Split of every row, or what tells it from a key, where the folder decides it.
+        parse: What tells the group and the frame number from a key without its image_suffix.
 
     Raises:
         DatasetError: A folder is missing, holds no image, or holds no mask for any of the images.
@@ -50,9 +54,11 @@ def add_folder(
     num_images = listing.add_folder(
         _images_under(images_uri, others),
         () if masks_uri is None else _images_under(masks_uri, Examples()),
+        image_suffix=image_suffix,
         mask_suffix=mask_suffix,
         prefix=prefix,
         split=split,
+        parse=parse,
     )
     if not num_images:
         found = f"{others.count} other objects, such as {others.uris[0]}" if others.count else "nothing"
@@ -67,7 +73,7 @@ def add_folder(
     listing.skipped.update(others)
 
 
-def add_pairs(listing: Listing, uri: str) -> None:
+def add_list(listing: Listing, uri: str) -> None:
     """Add a CSV or Parquet list: columns image, mask and optionally split, group, frame; relative to its folder.
 
     Rows keep the order of the list. An image that comes again is dropped and counted.
@@ -79,7 +85,7 @@ def add_pairs(listing: Listing, uri: str) -> None:
     try:
         listing.add_list(_pair_rows(uri), uri)
     except NotFoundError:
-        raise DatasetError(f"{uri}: no such list; data.pairs takes the URI of a CSV or Parquet file") from None
+        raise DatasetError(f"{uri}: no such list; data.root takes the URI of a CSV or Parquet file") from None
     if not listing.num_rows:
         raise DatasetError(f"{uri}: the list has no rows")
 

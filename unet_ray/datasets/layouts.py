@@ -1,32 +1,61 @@
-"""From a configuration to the rows to plan and the classes they have; runs on the driver."""
+"""From a configuration to the rows to plan, and to the labels that the layout brings; runs on the driver."""
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from unet_ray.config import Config
-from unet_ray.datasets import camvid, synthetic
-from unet_ray.datasets.inputs import add_folder, add_pairs
+from unet_ray.config_input import DataSection, LabelsSection
+from unet_ray.datasets import synthetic
+from unet_ray.datasets.camvid import add_camvid
+from unet_ray.datasets.inputs import add_folder, add_list
 from unet_ray.datasets.listing import Listing
 from unet_ray.errors import ConfigError, DatasetError
-from unet_ray.labels.classes import ClassMap, make_class_map
+
+Layout = Callable[[Listing, str, DataSection], None]
+"""What adds the rows of an input: to the listing, from the URI of the root, by the settings of ``data``."""
 
 _SPLITS = ("train", "val", "test")
 
 
-def class_map_of(config: Config) -> ClassMap:
-    """Return the classes: those of ``labels``, or else the layout's own.
+def _add_parallel(listing: Listing, root: str, data: DataSection) -> None:
+    masks = None if data.masks is None else f"{root}/{data.masks}"
+    images = data.images.rstrip("/")
+    add_folder(
+        listing, f"{root}/{images}", masks,
+        image_suffix=data.image_suffix, mask_suffix=data.mask_suffix, prefix=f"{images}/",
+    )  # fmt: skip
 
-    Raises:
-        ConfigError: Neither names any, or they do not fit together.
-    """
-    labels = config.labels
-    classes, palette, ignore_ids = labels.classes, labels.palette, labels.ignore_ids
-    if not classes and config.data.layout == "camvid":
-        classes, palette = camvid.CLASSES, palette or camvid.PALETTE
-        ignore_ids = tuple(sorted({*ignore_ids, *camvid.IGNORE_IDS}))
-    if not classes and config.data.layout == "synthetic":
-        classes, palette = synthetic.CLASSES, palette or synthetic.PALETTE
-    return make_class_map(classes, palette, ignore_ids, labels.background)
+
+def _add_list(listing: Listing, root: str, data: DataSection) -> None:
+    add_list(listing, root)
+
+
+_LAYOUTS: Mapping[str, Layout] = {
+    "folder": _add_parallel,
+    "list": _add_list,
+    "camvid": add_camvid,
+    "synthetic": _add_parallel,
+}
+_LABELS: Mapping[str, LabelsSection] = {
+    "camvid": LabelsSection(preset="camvid_11"),
+    "synthetic": LabelsSection(classes=synthetic.CLASSES, palette=synthetic.PALETTE),
+}
+
+
+def labels_of(config: Config) -> LabelsSection:
+    """Return the ``labels`` section with what it leaves to the layout filled in."""
+    labels, own = config.labels, _LABELS.get(config.data.layout, LabelsSection())
+    if labels.preset is None and not labels.classes:
+        palette = labels.palette or own.palette
+        labels = replace(labels, preset=own.preset, classes=own.classes, palette=palette)
+    return replace(
+        labels,
+        scheme=labels.scheme or own.scheme or "ids",
+        max_distance=own.max_distance if labels.max_distance is None else labels.max_distance,
+        mode_filter=own.mode_filter if labels.mode_filter is None else labels.mode_filter,
+    )
 
 
 @contextmanager
@@ -39,18 +68,7 @@ def list_inputs(config: Config) -> Iterator[Listing]:
     """
     data = config.data
     with Listing() as listing:
-        if data.layout == "camvid":
-            camvid.add_camvid(listing, _root(config))
-        elif data.layout == "synthetic":
-            frames = synthetic_frames_uri(config)
-            add_folder(listing, f"{frames}/images", f"{frames}/masks", prefix="images/")
-        elif data.pairs is not None:
-            add_pairs(listing, data.pairs)
-        else:
-            root = _root(config)
-            masks = None if data.masks is None else f"{root}/{data.masks}"
-            images = data.images.rstrip("/")
-            add_folder(listing, f"{root}/{images}", masks, mask_suffix=data.mask_suffix, prefix=f"{images}/")
+        layout_of(data.layout)(listing, root_of(config), data)
         if data.split == "lists":
             _check_lists(listing)
         else:
@@ -60,12 +78,30 @@ def list_inputs(config: Config) -> Iterator[Listing]:
         yield listing
 
 
-def synthetic_frames_uri(config: Config) -> str:
-    """Return the folder of the drawn frames, with ``images/`` and ``masks/``."""
-    return config.data.root or f"{config.run_uri}/frames"
+def layout_of(name: str) -> Layout:
+    """Return the layout of a name, ours or ``package.module:function``.
+
+    Raises:
+        ConfigError: The module or the function is not there.
+    """
+    if name in _LAYOUTS:
+        return _LAYOUTS[name]
+    module, _, function = name.partition(":")
+    try:
+        found: Layout = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"data.layout: {name} cannot be imported ({error}); check PYTHONPATH") from None
+    return found
 
 
-def _root(config: Config) -> str:
+def root_of(config: Config) -> str:
+    """Return the URI of the input: for drawn scenes the folder with ``images/`` and ``masks/``.
+
+    Raises:
+        ConfigError: The layout needs one, and ``data.root`` is not set.
+    """
+    if config.data.root is None and config.data.layout == "synthetic":
+        return f"{config.run_uri}/frames"
     if config.data.root is None:
         raise ConfigError(f"data.root: must be the URI of the input when data.layout is {config.data.layout}, got None")
     return config.data.root.rstrip("/")
@@ -76,5 +112,5 @@ def _check_lists(listing: Listing) -> None:
         if row["split"] not in _SPLITS:
             raise DatasetError(
                 f"data.split: lists needs train, val or test for every image, {row['image_id']} has "
-                f"{row['split'] or 'none'!r}; give data.pairs a split column, or use data.split: hash"
+                f"{row['split'] or 'none'!r}; give the list a split column, or use another data.split"
             )

@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,10 +26,10 @@ _EXAMPLES = 5
 _ROWS_AT_ONCE = 4096
 _COLUMNS = (
     *("image_id", "image_uri", "image_etag", "image_bytes", "mask_uri", "mask_etag", "mask_bytes"),
-    *("group", "frame", "split"),
+    *("frame_index", "group", "frame", "split"),
 )
-_WITHOUT_FACTS: Row = dict.fromkeys(("image_etag", "image_bytes", "mask_etag", "mask_bytes"))
-"""What a list does not tell of its files."""
+_WITHOUT_FACTS: Row = dict.fromkeys(("image_etag", "image_bytes", "mask_etag", "mask_bytes", "frame_index"))
+"""What a list need not tell of its files."""
 
 # SQLite and Python look for a temporary folder in different places: here it is Python's. The cache, in KiB, is what a
 # listing takes of memory; sorting takes as much again. Nothing is ever rolled back.
@@ -40,7 +40,7 @@ PRAGMA cache_size = -32768;
 PRAGMA journal_mode = OFF;
 CREATE TABLE image (
   place PRIMARY KEY, image_id, image_uri, image_etag, image_bytes, mask_uri, mask_etag, mask_bytes,
-  "group", frame, split
+  frame_index, "group", frame, split
 ) WITHOUT ROWID;
 CREATE TABLE mask (stem PRIMARY KEY, is_png, uri, etag, bytes, is_paired) WITHOUT ROWID;
 CREATE TABLE group_split (name PRIMARY KEY, split) WITHOUT ROWID;
@@ -52,7 +52,7 @@ SET is_png = excluded.is_png, uri = excluded.uri, etag = excluded.etag, bytes = 
 WHERE (excluded.is_png, excluded.uri) > (is_png, uri)
 """
 _ADD_IMAGE = """
-INSERT OR IGNORE INTO image SELECT ?, ?, ?, ?, ?, mask.uri, mask.etag, mask.bytes, ?, ?, ?
+INSERT OR IGNORE INTO image SELECT ?, ?, ?, ?, ?, mask.uri, mask.etag, mask.bytes, NULL, ?, ?, ?
 FROM (SELECT 1) LEFT JOIN mask ON stem = ?
 """
 _ADD_ROW = f"INSERT INTO image VALUES ({', '.join(f':{name}' for name in ('place', *_COLUMNS))})"
@@ -60,7 +60,7 @@ _PAIR_MASK = "UPDATE mask SET is_paired = TRUE WHERE stem = ? AND NOT is_paired"
 _DROP_MASKS = "DELETE FROM image WHERE EXISTS (SELECT 1 FROM mask WHERE is_paired AND stem = stem_of_mask(image_id))"
 _FIND_REPEATS = """
 CREATE TABLE repeat AS SELECT place, first FROM (
-  SELECT place, min(place) OVER (PARTITION BY image_uri) AS first FROM image
+  SELECT place, min(place) OVER (PARTITION BY image_uri, frame_index) AS first FROM image
 ) WHERE place > first
 """
 _FIND_CONTRADICTION = """
@@ -70,7 +70,8 @@ WHERE (a.mask_uri, a."group", a.frame, a.split) IS NOT (b.mask_uri, b."group", b
 ORDER BY b.place LIMIT 1
 """
 _ROWS = """
-SELECT image_id, image_uri, image_etag, image_bytes, mask_uri, mask_etag, mask_bytes, "group", frame, {split}
+SELECT image_id, image_uri, image_etag, image_bytes, mask_uri, mask_etag, mask_bytes, frame_index,
+  "group", frame, {split}
 FROM image ORDER BY place
 """
 _SPLIT_GROUPS = """
@@ -152,9 +153,11 @@ class Listing:
         images: Iterable[ObjectInfo],
         masks: Iterable[ObjectInfo],
         *,
+        image_suffix: str = "",
         mask_suffix: str = "",
         prefix: str = "",
-        split: str = "",
+        split: str | Callable[[str], str] = "",
+        parse: Callable[[str], tuple[str, int | None]] = parse_frame,
     ) -> int:
         """Add the images of a folder, in natural order and after those of earlier folders; return how many.
 
@@ -164,9 +167,11 @@ class Listing:
         Args:
             images: The images, in any order.
             masks: Their masks, in any order; they are read first.
-            mask_suffix: What a mask's stem has after its image's stem; masks without it are left out.
+            image_suffix: What an image's stem has after the name it shares with its mask; others are left out.
+            mask_suffix: What a mask's stem has after that name; masks without it are left out.
             prefix: What to put before each key to make the image_id.
-            split: Split of every row, where the folder decides it.
+            split: Split of every row, or what tells it from a key, where the folder decides it.
+            parse: What tells the group and the frame number from a key without its image_suffix.
         """
         before, folder = self.num_rows, self._folders.to_bytes(1, "big")
         self._folders += 1
@@ -174,7 +179,11 @@ class Listing:
             for found in _chunks(masks):
                 self._db.executemany(_ADD_MASK, _mask_values(found, prefix, mask_suffix))
             for chunk in _chunks(images):
-                rows = [(folder + natural_key(item.key), *_image_values(item, prefix, split)) for item in chunk]
+                rows = [
+                    (folder + natural_key(item.key), *_image_values(item, name, prefix, split, parse))
+                    for item in chunk
+                    if (name := _name(item.key, image_suffix)) is not None
+                ]
                 added = self._db.executemany(_ADD_IMAGE, rows).rowcount
                 self.num_rows += added
                 self._repeats += len(rows) - added
@@ -245,16 +254,27 @@ class Listing:
 
 def _mask_values(masks: Iterable[ObjectInfo], prefix: str, suffix: str) -> Iterator[tuple[Any, ...]]:
     for mask in masks:
-        stem = _stem(mask.key)
-        if stem.endswith(suffix):
-            is_png = mask.key.lower().endswith(".png")
-            yield prefix + stem.removesuffix(suffix), is_png, mask.uri, mask.etag, mask.size_bytes
+        name = _name(mask.key, suffix)
+        if name is not None:
+            yield prefix + name, mask.key.lower().endswith(".png"), mask.uri, mask.etag, mask.size_bytes
 
 
-def _image_values(image: ObjectInfo, prefix: str, split: str) -> tuple[Any, ...]:
-    group, frame = parse_frame(image.key)
-    image_id = prefix + image.key
-    return image_id, image.uri, image.etag, image.size_bytes, group, frame, split, _stem(image_id)
+def _image_values(
+    image: ObjectInfo,
+    name: str,
+    prefix: str,
+    split: str | Callable[[str], str],
+    parse: Callable[[str], tuple[str, int | None]],
+) -> tuple[Any, ...]:
+    group, frame = parse(f"{name}.{image.key.rpartition('.')[2]}")
+    split = split if isinstance(split, str) else split(image.key)
+    return prefix + image.key, image.uri, image.etag, image.size_bytes, group, frame, split, prefix + name
+
+
+def _name(key: str, suffix: str) -> str | None:
+    """Return what the name of a file shares with that of its image or mask; None when it lacks the suffix."""
+    stem = _stem(key)
+    return stem.removesuffix(suffix) if stem.endswith(suffix) else None
 
 
 def _stem(key: str) -> str:

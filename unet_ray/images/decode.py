@@ -15,7 +15,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unet_ray.config import ImagesSection
+from unet_ray.config_input import ImagesSection
 from unet_ray.errors import ImageError
 from unet_ray.images import header
 
@@ -128,6 +128,15 @@ def decode_mask(data: bytes, policy: ImagesSection) -> NDArray[np.uint16]:
                 f"{file.kind} mask with {file.bits}-bit pixels of type {file.mode}; use grey ids in 8 or 16 bits",
             )
         return _upright(ids.astype(np.uint16), file.orientation)
+
+
+def decode_mask_colours(data: bytes, policy: ImagesSection) -> NDArray[np.uint8]:
+    """Decode a mask to ``(H, W, 3)`` uint8 RGB, upright; palettes become colours, transparency is dropped.
+
+    Raises:
+        ImageError: As `decode_image`, but never alpha.
+    """
+    return decode_image(data, replace(policy, alpha="drop"))[0]
 
 
 def decode_plain(data: bytes) -> NDArray[np.uint8]:

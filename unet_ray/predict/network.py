@@ -53,7 +53,7 @@ class Network:
         return [resize_mask(mask, *image.shape[:2]) for mask, image in zip(masks, images, strict=True)]
 
     def _finish(self, mask: NDArray[np.uint8], true_mask: NDArray[np.uint8] | None) -> dict[str, Any]:
-        num_classes = len(self._card.classes)
+        num_classes = self._card.class_map.num_classes
         result: dict[str, Any] = {
             "status": OK,
             "pred_mask": encode_mask(mask, self._encoding),

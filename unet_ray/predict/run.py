@@ -14,7 +14,8 @@ from unet_ray.checkpoint import Checkpoint, find_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
-from unet_ray.datasets.inputs import add_folder, add_pairs
+from unet_ray.datasets.inputs import add_folder, add_list
+from unet_ray.datasets.layouts import layout_of
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.prepared import Prepared, iter_split, open_dataset
 from unet_ray.errors import CheckpointError
@@ -99,7 +100,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         on_progress=on_progress or Meter("predict", "frames"),
     )
     storage.write(f"{plan.uri}/config.yaml", dump_config(config).encode())
-    scores = score(success.totals["confusion"], card.background) if success.totals["confusion"] else None
+    scores = score(success.totals["confusion"], classes.background) if success.totals["confusion"] else None
     return PredictResult(
         predictions=plan.uri,
         already_complete=already,
@@ -120,9 +121,9 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     card = checkpoint.card
     prepared = open_dataset(config.dataset_uri) if config.predict.images is None else None
     if prepared is not None:
-        _check_classes(card.classes, f"the dataset {config.dataset_uri} has", prepared.classes.classes)
+        _check_classes(card.class_map.classes, f"the dataset {config.dataset_uri} has", prepared.classes.classes)
     elif config.labels.classes:
-        _check_classes(card.classes, "labels.classes names", config.labels.classes)
+        _check_classes(card.class_map.classes, "labels.classes names", config.labels.classes)
     settings: dict[str, Any] = {
         **_name_source(config, prepared),
         "predict.checkpoint": checkpoint.info.model_sha256[:16],
@@ -164,11 +165,15 @@ def _name_source(config: Config, prepared: Prepared | None) -> dict[str, Any]:
 
 
 def _list_files(config: Config, listing: Listing) -> None:
-    images, masks = str(config.predict.images).rstrip("/"), config.predict.masks
-    if images.endswith(_LISTS):
-        add_pairs(listing, images)
+    images, masks, data = str(config.predict.images).rstrip("/"), config.predict.masks, config.data
+    if config.predict.layout is not None:
+        layout_of(config.predict.layout)(listing, images, data)
+    elif images.endswith(_LISTS):
+        add_list(listing, images)
     else:
-        add_folder(listing, images, masks and masks.rstrip("/"), mask_suffix=config.data.mask_suffix)
+        add_folder(
+            listing, images, masks and masks.rstrip("/"), image_suffix=data.image_suffix, mask_suffix=data.mask_suffix
+        )
 
 
 def _check_classes(known: tuple[str, ...], whose: str, wanted: tuple[str, ...]) -> None:

@@ -171,7 +171,7 @@ class _Worker:
 
     def run_epoch(self, epoch: int, batches: Iterator[tuple[Item, pa.Table]]) -> dict[str, Any]:
         """Train on the training batches, validate on the others, and return the epoch's row of the history."""
-        num_classes = len(self._job.card.classes)
+        num_classes = self._job.card.class_map.num_classes
         steps = self._schedule.steps_per_epoch if epoch else 0
         started = trained = time.monotonic()
         self._losses = []
@@ -186,7 +186,7 @@ class _Worker:
             for _, rows in batches:
                 confusion += _validate(segmenter, rows, num_classes)
             confusion = self._sum(confusion)
-        scores = score(confusion, self._job.card.background)
+        scores = score(confusion, self._job.card.class_map.background)
         samples = steps * self._schedule.batch_size * self._schedule.world_size
         return {
             "epoch": epoch,

@@ -172,10 +172,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
     classes = prepared.classes
     mean, std = prepared.stats["mean"], prepared.stats["std"]
     card = ModelCard(
-        classes=classes.classes,
-        palette=classes.palette,
-        ignore_ids=classes.ignore_ids,
-        background=classes.background,
+        class_map=classes,
         width=config.model.width,
         depth=config.model.depth,
         mean=(mean[0], mean[1], mean[2]),

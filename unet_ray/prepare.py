@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ from unet_ray.labels.scheme import make_class_map
 from unet_ray.metrics import count_classes
 from unet_ray.progress import Meter
 from unet_ray.schema import DATASET, DATASET_SUMMED, IDENTITY, OK, QUARANTINED
-from unet_ray.table.commit import QuarantineLimits, fill
+from unet_ray.table.commit import Progress, QuarantineLimits, fill
 from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Terms, Units, begun_plan, create_plan
 from unet_ray.table.read import open_table
@@ -55,10 +55,14 @@ class PrepareResult:
     seconds: float = field(compare=False)
 
 
-def run(config: Config) -> PrepareResult:
+def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -> PrepareResult:
     """Prepare the dataset of a configuration; runs on the driver, with Ray connected.
 
     Safe to repeat: an unfinished dataset is continued, a finished one is left alone.
+
+    Args:
+        config: The experiment.
+        on_progress: Called on the driver whenever a part is written, instead of logging a line.
 
     Raises:
         DatasetError: The input is empty or not laid out as promised.
@@ -86,7 +90,7 @@ def run(config: Config) -> PrepareResult:
         limits=QuarantineLimits(
             fraction=config.data.max_quarantined_fraction, in_a_row=config.data.max_quarantined_in_a_row
         ),
-        on_progress=Meter("prepare", "pairs"),
+        on_progress=on_progress or Meter("prepare", "pairs"),
     )
     stats = compute_stats(uri)
     storage.write(f"{uri}/stats.json", pack_document(stats))

@@ -19,16 +19,18 @@ from typing import Any
 import cv2
 import torch
 
-from tests.bench.peers import plain_loop, plain_recipe
+from tests.bench.clock import Clock, row
+from tests.bench.peers import plain_recipe
+from tests.bench.preparation import measure_prepare
 from unet_ray import prepare, runtime
 from unet_ray.checkpoint import ModelCard, save_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import parse_config
-from unet_ray.datasets import camvid, synthetic
+from unet_ray.datasets import synthetic
 from unet_ray.history import read_history
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict import run as predict
-from unet_ray.table.commit import Progress
 from unet_ray.train import run as train
 from unet_ray.train.loop import make_optimizer
 
@@ -45,20 +47,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, runtime.connected():
         rows = measure(Path(scratch))
     output.write_text(json.dumps(rows, indent=1) + "\n")
-    for row in rows:
+    for one in rows:
         sys.stderr.write(
-            f"{row['name']:<44} {row['value']:8.2f} {row['unit']:<10} {row['ratio']:6.2f} x {row['against']}\n"
+            f"{one['name']:<44} {one['value']:8.2f} {one['unit']:<10} {one['ratio']:6.2f} x {one['against']}\n"
         )
 
 
 def measure(scratch: Path) -> list[dict[str, Any]]:
     """Return all rows."""
-    images, masks = frames(scratch / "input")
+    images, _ = frames(scratch / "input")
     config = parse_config(
         {
             "run": {"storage": str(scratch), "name": "bench"},
             "data": {"root": str(images.parent)},
-            "labels": {"classes": list(camvid.CLASSES), "ignore_ids": [11, 255]},
+            "labels": {"preset": "camvid_11"},
             "model": {"width": WIDTH},
             "augment": {"crop": list(CROP)},
             "train": {"epochs": EPOCHS, "batch_size": TRAIN_BATCH, "eval_every": 100},
@@ -70,20 +72,10 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     first = next(images.iterdir())
     height, width_px = cv2.imread(str(first)).shape[:2]
     return [
-        *measure_prepare(config, images, masks, scratch),
+        *measure_prepare(scratch, images.parent),
         *measure_predict(config, images, scratch, height, width_px),
         *measure_train(config),
     ]
-
-
-def measure_prepare(config: Config, images: Path, masks: Path, scratch: Path) -> list[dict[str, Any]]:
-    start = time.perf_counter()
-    pairs = plain_loop(images, masks, scratch / "plain.parquet")
-    plain = pairs / (time.perf_counter() - start)
-    start = time.perf_counter()
-    prepare.run(config)
-    ours = pairs / (time.perf_counter() - start)
-    return [row("prepare, whole run", ours, "pairs/s", "plain loop, one process", plain)]
 
 
 def measure_predict(config: Config, images: Path, scratch: Path, height: int, width_px: int) -> list[dict[str, Any]]:
@@ -124,6 +116,7 @@ def time_plain(images: Path, output: Path) -> float:
 
 def measure_train(config: Config) -> list[dict[str, Any]]:
     shutil.rmtree(config.train_uri)
+    prepare.run(config)
     resources = runtime.plan_training(config.scaling)
     precision = resolve_precision("auto", torch.device("cpu"))
     limit_arguments = ("step", WIDTH, *CROP, TRAIN_BATCH, precision, resources.threads_per_network)
@@ -158,10 +151,7 @@ def frames(folder: Path) -> tuple[Path, Path]:
 def save_untrained(config: Config) -> None:
     """Store a checkpoint of random weights: speed does not depend on them."""
     card = ModelCard(
-        classes=camvid.CLASSES,
-        palette=camvid.PALETTE,
-        ignore_ids=(11, 255),
-        background=None,
+        class_map=make_class_map(config.labels),
         width=WIDTH,
         depth=config.model.depth,
         mean=(100.0, 100.0, 100.0),
@@ -182,31 +172,11 @@ def save_untrained(config: Config) -> None:
     )
 
 
-class Clock:
-    """Remembers when which number of rows was done."""
-
-    def __init__(self) -> None:
-        self.times: list[tuple[float, int]] = []
-
-    def __call__(self, now: Progress) -> None:
-        self.times.append((time.perf_counter(), now.done))
-
-    def rate(self) -> float:
-        """Return rows per second between the first part and the last."""
-        (first, some), (last, every) = self.times[1], self.times[-1]
-        return (every - some) / (last - first)
-
-
 def limit(what: str, *arguments: object) -> float:
     """Measure a limit (`limits`) in a process of its own while Ray idles."""
     command = [sys.executable, "-m", "tests.bench.limits", what, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **runtime.KEEP_HEAP})
     return float(done.stdout)
-
-
-def row(name: str, value: float, unit: str, against: str, reference: float) -> dict[str, Any]:
-    """Return one row of the result."""
-    return {"name": name, "value": value, "unit": unit, "against": against, "ratio": value / reference}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tests.faults.trials import TABLES, Job, Stage, Undisturbed, WatchedStore, c
 from tests.tally import Tally
 from unet_ray.config_file import dump_config
 
-TRIALS = 24
+TRIALS = 20
 
 
 @dataclass(frozen=True, kw_only=True)

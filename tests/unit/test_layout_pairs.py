@@ -1,5 +1,6 @@
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.unit.image_files import encode, gradient
+from unet_ray import storage
 from unet_ray.config import Config
 from unet_ray.config_file import parse_config
 from unet_ray.config_input import DataSection, ImagesSection, LabelsSection
@@ -17,6 +19,7 @@ from unet_ray.errors import ConfigError, DatasetError
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.prepare import check_pairs
+from unet_ray.storage import ObjectInfo
 
 ROAD, CAR, BLACK = (128, 64, 128), (0, 0, 142), (0, 0, 0)
 
@@ -133,13 +136,17 @@ def test_a_root_without_pairs_or_without_a_folder_is_named(tmp_path: Path) -> No
         list_pairs(pairs_of(tmp_path / "none"))
 
 
-def test_the_pairs_of_cityscapes_have_their_city_as_group(tmp_path: Path) -> None:
-    counts = {"train": 2975, "val": 500}
-    for split, count in counts.items():
-        (tmp_path / split).mkdir()
-        for number in range(1, count + 1):
-            (tmp_path / split / f"{number}.jpg").touch()
-    groups = {row["image_id"]: row["group"] for row in list_pairs(pairs_of(tmp_path))[0]}
+def test_the_pairs_of_cityscapes_have_their_city_as_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = {"train": [*range(1, 2976)], "val": [*range(1, 501)]}
+
+    def list_objects(root: str) -> Iterator[ObjectInfo]:
+        for split, numbers in stored.items():
+            for uri in (f"/pairs/{split}/{number}.jpg" for number in numbers):
+                if uri.startswith(f"{root}/"):
+                    yield ObjectInfo(key=uri.removeprefix(f"{root}/"), uri=uri, size_bytes=1, etag="e")
+
+    monkeypatch.setattr(storage, "list_objects", list_objects)
+    groups = {row["image_id"]: row["group"] for row in list_pairs(pairs_of(Path("/pairs")))[0]}
     first_and_last = {
         "aachen": (1, 174), "bremen": (271, 586), "erfurt": (1047, 1155), "strasbourg": (1912, 2276),
         "tubingen": (2473, 2616), "zurich": (2854, 2975),
@@ -149,9 +156,9 @@ def test_the_pairs_of_cityscapes_have_their_city_as_group(tmp_path: Path) -> Non
     assert [groups[f"val/{number}.jpg"] for number in (1, 267, 268, 326, 327, 500)] == [
         *("frankfurt", "frankfurt", "lindau", "lindau", "munster", "munster")
     ]
-    assert len(set(groups.values())) == 21
-    (tmp_path / "val/500.jpg").rename(tmp_path / "val/501.jpg")
-    assert {row["group"] for row in list_pairs(pairs_of(tmp_path))[0]} == {""}
+    assert (len(groups), len(set(groups.values()))) == (3475, 21)
+    stored["val"][-1] = 501
+    assert {row["group"] for row in list_pairs(pairs_of(Path("/pairs")))[0]} == {""}
 
 
 @pytest.mark.parametrize(("photo", "cut"), [("left", None), ("right", None), ("left", 48), ("right", 48)])

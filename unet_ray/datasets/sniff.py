@@ -13,7 +13,7 @@ from unet_ray.faults import translated
 _MOST_FOLDERS = 32
 _MOST_NAMES = 1000  # what a store gives in one answer
 _MOST_KEPT = 64  # names of one folder
-_MOST_BRANCHES = 8
+_MOST_BRANCHES = 16
 
 _VIDEO = r"[^/]+\.(mp4|avi|mkv|mov)"
 _LIST = r"[^/]+\.(csv|parquet)"

@@ -233,6 +233,9 @@ class Config:
             near = tuple(max(stride, round(size / stride) * stride) for size in crop)
             rule = f"multiples of 2 ** model.depth = {stride}, such as {near}"
             require(False, "augment.crop", rule, crop)
+        colours = self.data.layout != "pairs" or self.labels.scheme not in ("ids", "channel")
+        rule = "colours, bins or kmeans where data.layout is pairs, whose masks are colours"
+        require(colours, "labels.scheme", rule, self.labels.scheme)
 
     @property
     def run_uri(self) -> str:

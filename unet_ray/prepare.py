@@ -52,6 +52,7 @@ class PrepareResult:
     repeated_images: int
     skipped_objects: int
     unpaired_masks: int
+    images_without_mask: int
     seconds: float = field(compare=False)
 
 
@@ -106,6 +107,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         repeated_images=plan.notes["repeated_images"],
         skipped_objects=plan.notes["skipped_objects"],
         unpaired_masks=plan.notes["unpaired_masks"],
+        images_without_mask=plan.notes["images_without_mask"],
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -230,7 +232,9 @@ def _check_pair(
     try:
         pair = fetch_pair(row, classes, policy)
         if pair.mask is None:
-            raise ImageError("missing_mask", "no mask of this name; add it, or predict without truth")
+            raise ImageError(
+                "missing_mask", "no mask of this name; add it, or leave such images out with data.unlabelled: skip"
+            )
     except ImageError as error:
         return result | {"status": QUARANTINED, "error_code": error.code, "error_message": error.message}
     image, mask, plain = pair.image, pair.mask, pair.plain

@@ -91,6 +91,8 @@ def test_what_is_left_out_is_counted_with_five_examples(tmp_path: Path) -> None:
         "skipped_examples": [f"{tmp_path}/images/{letter}.txt" for letter in "abcde"],
         "unpaired_masks": 6,
         "unpaired_examples": [f"{tmp_path}/masks/{letter}.png" for letter in "uvwxy"],
+        "images_without_mask": 0,
+        "without_mask_examples": [],
     }
 
 
@@ -120,16 +122,73 @@ def test_masks_may_lie_beside_their_images(tmp_path: Path) -> None:
     assert pairs(rows, tmp_path) == [
         ("all/a.jpg", "all/a_mask.png"),
         ("all/c.png", None),
-        ("all/lone_mask.png", None),
         ("all/s/b.png", "all/s/b_mask.png"),
     ]
-    assert (found["images"], found["unpaired_masks"]) == (4, 1)
+    assert (found["images"], found["unpaired_examples"]) == (3, [f"{tmp_path}/all/lone_mask.png"])
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"), [("_rgb", "_seg"), ("", "_seg"), ("_rgb", ""), ("_a_seg", "_seg"), ("_seg", "_a_seg")]
+)
+def test_in_one_folder_suffixes_tell_images_and_masks_apart(tmp_path: Path, images: str, masks: str) -> None:
+    touch(tmp_path, f"15{images}.jpg", f"15{masks}.png", f"9{images}.jpg", f"7{masks}.png", "9_depth.txt")
+    rows, found = list_folder(str(tmp_path), str(tmp_path), image_suffix=images, mask_suffix=masks)
+    assert pairs(rows, tmp_path) == [(f"9{images}.jpg", None), (f"15{images}.jpg", f"15{masks}.png")]
+    assert found["unpaired_examples"] == [f"{tmp_path}/7{masks}.png"]
+    assert found["skipped_examples"] == [f"{tmp_path}/9_depth.txt"]
+
+
+@pytest.mark.parametrize("suffix", ["", "_x"])
+def test_images_and_masks_that_nothing_tells_apart_are_refused(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, "a_x.jpg", "a_x.png")
+    with pytest.raises(DatasetError, match=r"images and masks lie in one folder, .*; set data\.mask_suffix to what"):
+        list_folder(str(tmp_path), f"{tmp_path}/", image_suffix=suffix, mask_suffix=suffix)
+
+
+def test_masks_in_a_folder_of_the_images_are_not_images(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "2.jpg", "masks/a/1.png", "masks/2.png", "masks/3.png", "masks_old/2.png")
+    rows, found = list_folder(str(tmp_path), f"{tmp_path}/masks")
+    assert pairs(rows, tmp_path) == [
+        ("2.jpg", "masks/2.png"),
+        ("a/1.png", "masks/a/1.png"),
+        ("masks_old/2.png", None),
+    ]
+    assert found["unpaired_examples"] == [f"{tmp_path}/masks/3.png"]
+
+
+def test_images_in_a_folder_of_the_masks_are_not_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1.jpg", "images/2.jpg", "1.png", "2.png")
+    rows, found = list_folder(f"{tmp_path}/images", str(tmp_path), prefix="images/")
+    assert pairs(rows, tmp_path) == [("images/1.jpg", "1.png"), ("images/2.jpg", "2.png")]
+    assert found["unpaired_masks"] == 0
+
+
+def test_two_images_of_one_name_and_mask_are_refused_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "images/s/a.jpg", "images/s/a.png", "images/b.jpg", "masks/s/a.png", "masks/b.png")
+    with pytest.raises(DatasetError) as caught:
+        list_folder(f"{tmp_path}/images", f"{tmp_path}/masks")
+    names = f"{tmp_path}/images/s/a.jpg and {tmp_path}/images/s/a.png have one mask, {tmp_path}/masks/s/a.png"
+    assert str(caught.value) == f"{names}; keep one of them, or rename it"
+    rows, _ = list_folder(f"{tmp_path}/images", None)
+    assert [row["image_id"] for row in rows] == ["b.jpg", "s/a.jpg", "s/a.png"]
+
+
+def test_images_without_the_suffix_are_counted_and_none_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1_rgb.png", "images/1_depth.png", "masks/1_seg.png")
+    _, found = list_folder(f"{tmp_path}/images", f"{tmp_path}/masks", image_suffix="_rgb", mask_suffix="_seg")
+    assert found["skipped_examples"] == [f"{tmp_path}/images/1_depth.png"]
+    with pytest.raises(
+        DatasetError,
+        match=r"0 images under .* it holds 2 other .*files whose names end with '_ir' \(data\.image_suffix\)",
+    ):
+        list_folder(f"{tmp_path}/images", f"{tmp_path}/masks", image_suffix="_ir")
 
 
 def test_masks_none_of_which_is_of_an_image_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "images/b.png", "masks/a_L.png")
     with pytest.raises(
-        DatasetError, match=r"0 of 2 images under .*images have a mask under .*masks; check .* which is '_gt'"
+        DatasetError,
+        match=r"0 of 2 images under .*images have a mask under .*masks; check .*suffix, which are '' and '_gt'",
     ):
         list_folder(f"{tmp_path}/images", f"{tmp_path}/masks", mask_suffix="_gt")
 

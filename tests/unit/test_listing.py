@@ -56,16 +56,38 @@ def test_folders_keep_their_order_and_their_masks() -> None:
     assert rows == [("z/1.png", "s3://b/zm/1.png", "train"), ("a/1.png", "s3://b/am/1.png", "val")]
 
 
-def test_images_of_one_name_share_their_mask() -> None:
+def test_images_of_one_name_cannot_share_a_mask() -> None:
+    with (
+        Listing() as listing,
+        pytest.raises(DatasetError, match=r"i/1\.jpg and s3://b/i/1\.png have one mask, s3://b/m"),
+    ):
+        listing.add_folder(objects("s3://b/i", "2.png", "1.png", "1.jpg"), objects("s3://b/m", "1.png", "2.png"))
+
+
+def test_images_without_a_mask_can_be_left_out() -> None:
+    names = [f"{number}.png" for number in range(9)]
     with Listing() as listing:
-        listing.add_folder(objects("s3://b/i", "1.png", "1.jpg"), objects("s3://b/m", "1.png"))
-        assert [row["mask_uri"] for row in listing.rows()] == ["s3://b/m/1.png"] * 2
-        assert (listing.num_paired, listing.summary()["unpaired_masks"]) == (1, 0)
+        listing.add_folder(objects("s3://b/i", *names), objects("s3://b/m", "3.png", "4.png"))
+        listing.drop_unlabelled()
+        assert [row["image_id"] for row in listing.rows()] == ["3.png", "4.png"]
+        found = listing.summary()
+    assert (found["images"], found["images_without_mask"]) == (2, 7)
+    assert found["without_mask_examples"] == [f"s3://b/i/{number}.png" for number in (0, 1, 2, 5, 6)]
+
+
+def test_images_can_be_their_own_masks() -> None:
+    with Listing() as listing:
+        listing.add_folder(objects("s3://b", "1.jpg", etag="e"), ())
+        listing.pair_with_themselves()
+        [row] = listing.rows()
+    assert [row[f"{what}_{fact}"] for what in ("image", "mask") for fact in ("uri", "etag", "bytes")] == [
+        *("s3://b/1.jpg", "e", 5)
+    ] * 2
 
 
 def test_an_image_that_a_store_lists_twice_is_one_row_and_counted() -> None:
     with Listing() as listing:
-        assert listing.add_folder(objects("s3://b", "1.png", "2.png", "1.png"), ()) == 2
+        assert listing.add_folder(objects("s3://b", "1.png", "2.png", "1.png"), objects("s3://m", "1.png")) == 2
         assert [row["image_id"] for row in listing.rows()] == ["1.png", "2.png"]
         assert (listing.num_rows, listing.summary()["repeated_images"]) == (2, 1)
 

@@ -143,7 +143,9 @@ def test_a_bad_pair_is_a_quarantined_row_without_pixels(
 def test_an_image_without_a_mask_says_what_to_do(tmp_path: Path) -> None:
     checked = check(planned(tmp_path, GOOD, None, mask_uri=None))
     assert checked["error_code"] == "missing_mask"
-    assert checked["error_message"] == "no mask of this name; add it, or predict without truth"
+    assert (
+        checked["error_message"] == "no mask of this name; add it, or leave such images out with data.unlabelled: skip"
+    )
 
 
 @pytest.mark.parametrize(("what", "prefix"), [("image", ""), ("mask", "mask ROOT/a_mask.png: ")])

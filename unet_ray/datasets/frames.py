@@ -1,7 +1,8 @@
 """Decoded frames: from a prepared dataset, or from files; for validation, prediction and the report. Runs in tasks."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from unet_ray.datasets.prepared import read_pair
 from unet_ray.errors import ChangedError, ImageError, NotFoundError
 from unet_ray.images.decode import decode_image, decode_mask, decode_mask_colours, decode_plain
 from unet_ray.images.encode import decode_stored_mask
+from unet_ray.images.pages import take_page
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.recovery import Recovery
 from unet_ray.schema import IDENTITY
@@ -87,8 +89,10 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
     Raises:
         ImageError: A file is gone (missing_image, missing_mask), not the one that was planned (changed_image,
             changed_mask), unusable (see `images.decode`), or the mask does not
-            fit: class_id_out_of_range, unknown_colour, mask_size_mismatch.
+            fit: class_id_out_of_range, unknown_colour, mask_size_mismatch; missing_page: a volume has fewer pages.
     """
+    if row.get("frame_index") is not None:
+        policy = replace(policy, frames="first")  # a page that was planned stands first, before those that follow it
     data = _fetch(row, "image", policy)
     image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
@@ -98,6 +102,10 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
         image, colours = cut_pair(image, policy)
         plain = False
     try:
+        if both and classes.recovery.read == "ids":
+            raise ImageError(
+                "colour_mask", "half of a file is colours, not class ids; labels.scheme: colours reads them"
+            )
         pixels = colours if both else _decode_mask(_fetch(row, "mask", policy), classes.recovery, policy)
         mask = classes.recovery.to_class_ids(pixels)
     except ImageError as error:
@@ -144,9 +152,16 @@ def _fetch(row: Mapping[str, Any], what: str, policy: ImagesSection) -> bytes:
     size = row.get(f"{what}_bytes")
     if size is not None and size > policy.max_bytes:
         raise ImageError("too_large", f"{size} bytes, images.max_bytes is {policy.max_bytes}")
+    uri, etag, page = row[f"{what}_uri"], row.get(f"{what}_etag"), row.get("frame_index")
     try:
-        return storage.read_bytes(row[f"{what}_uri"], etag=row.get(f"{what}_etag"))
+        return storage.read_bytes(uri, etag=etag) if page is None else take_page(_read_volume(uri, etag), page)
     except NotFoundError as error:
         raise ImageError(f"missing_{what}", str(error)) from None
     except ChangedError as error:
         raise ImageError(f"changed_{what}", str(error)) from None
+
+
+@functools.lru_cache(maxsize=2)
+def _read_volume(uri: str, etag: str | None) -> bytes:
+    """Read a volume once for the pages that follow each other; kept are that of the images and that of the masks."""
+    return storage.read_bytes(uri, etag=etag)

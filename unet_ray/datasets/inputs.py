@@ -4,13 +4,13 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
 from unet_ray import storage
 from unet_ray.datasets.listing import Examples, Listing, Row
-from unet_ray.datasets.names import is_image, parse_frame
+from unet_ray.datasets.names import is_image, parse_frame, stem_of
 from unet_ray.errors import DatasetError, NotFoundError
 from unet_ray.faults import translated
 from unet_ray.section import carries_secret
@@ -35,7 +35,8 @@ def add_folder(
     """Add a folder of images, and pair each with the mask of the same relative name in another folder.
 
     Endings may differ. An image without a mask keeps its row, with a null ``mask_uri``. Where two masks share a
-    name the PNG is taken. Both folders may be the same one, where masks have a suffix.
+    name the PNG is taken. One folder may lie in the other: what is in the inner one belongs to it alone. Both may be
+    the same one, where a suffix tells images and masks apart; a name that has both is of the longer one.
 
     Args:
         listing: Where to add the rows.
@@ -48,12 +49,20 @@ def add_folder(
         parse: What tells the group and the frame number from a key without its image_suffix.
 
     Raises:
-        DatasetError: A folder is missing, holds no image, or holds no mask for any of the images.
+        DatasetError: A folder is missing, holds no image, or holds no mask for any of the images; two images have the
+            same mask; images and masks cannot be told apart.
     """
     others, paired_before = Examples(), listing.num_paired
+    of_images = _Side(images_uri.rstrip("/"), image_suffix)
+    of_masks = None if masks_uri is None else _Side(masks_uri.rstrip("/"), mask_suffix)
+    if of_images == of_masks:
+        raise DatasetError(
+            f"{images_uri}: images and masks lie in one folder, where nothing tells them apart; set data.mask_suffix "
+            "to what the names of masks have before their ending"
+        )
     num_images = listing.add_folder(
-        _images_under(images_uri, others),
-        () if masks_uri is None else _images_under(masks_uri, Examples()),
+        _images_of(of_images, of_masks, others),
+        () if of_masks is None else _images_of(of_masks, of_images, Examples()),
         image_suffix=image_suffix,
         mask_suffix=mask_suffix,
         prefix=prefix,
@@ -62,14 +71,13 @@ def add_folder(
     )
     if not num_images:
         found = f"{others.count} other objects, such as {others.uris[0]}" if others.count else "nothing"
-        raise DatasetError(f"0 images under {images_uri}: it holds {found}; PNG, JPEG and TIFF files are read")
+        named = f" whose names end with {image_suffix!r} (data.image_suffix)" if image_suffix else ""
+        raise DatasetError(f"0 images under {images_uri}: it holds {found}; PNG, JPEG and TIFF files{named} are read")
     if masks_uri is not None and listing.num_paired == paired_before:
         raise DatasetError(
             f"0 of {num_images} images under {images_uri} have a mask under {masks_uri}; check that folder, and "
-            f"data.mask_suffix, which is {mask_suffix!r}"
+            f"data.image_suffix and data.mask_suffix, which are {image_suffix!r} and {mask_suffix!r}"
         )
-    if masks_uri is not None and masks_uri.rstrip("/") == images_uri.rstrip("/") and mask_suffix:
-        listing.drop_masks(mask_suffix)
     listing.skipped.update(others)
 
 
@@ -90,18 +98,35 @@ def add_list(listing: Listing, uri: str) -> None:
         raise DatasetError(f"{uri}: the list has no rows")
 
 
-def _images_under(uri: str, others: Examples) -> Iterator[ObjectInfo]:
-    """Yield the images under a folder, and count the other objects."""
+class _Side(NamedTuple):
+    """Where the images, or the masks, lie, and what their stems end with."""
+
+    uri: str
+    suffix: str
+
+    def holds(self, item: ObjectInfo, listed: "_Side") -> bool:
+        """Tell whether what was listed for the other side is of this one."""
+        if self.uri == listed.uri:
+            stem, longer = stem_of(item.key), len(self.suffix) > len(listed.suffix)
+            return stem.endswith(self.suffix) and (longer or not stem.endswith(listed.suffix))
+        return self.uri.startswith(f"{listed.uri}/") and item.uri.startswith(f"{self.uri}/")
+
+
+def _images_of(side: _Side, other: _Side | None, others: Examples) -> Iterator[ObjectInfo]:
+    """Yield the images of a side, and count the objects that are of neither."""
     try:
-        for item in storage.list_objects(uri):
-            if not is_image(item.key):
+        for item in storage.list_objects(side.uri):
+            picture = is_image(item.key)
+            if picture and other is not None and other.holds(item, side):
+                continue
+            if not picture or not stem_of(item.key).endswith(side.suffix):
                 others.add(item.uri)
                 continue
             if not item.uri.isascii():
                 _require_unicode(item)
             yield item
     except NotFoundError:
-        raise DatasetError(f"{uri}: no such folder; check data.root, data.images and data.masks") from None
+        raise DatasetError(f"{side.uri}: no such folder; check data.root, data.images and data.masks") from None
 
 
 def _require_unicode(item: ObjectInfo) -> None:

@@ -1,6 +1,7 @@
 """From a configuration to the rows to plan, and to the labels that the layout brings; runs on the driver."""
 
 import importlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,8 +11,13 @@ from unet_ray.config_input import DataSection, LabelsSection
 from unet_ray.datasets import synthetic
 from unet_ray.datasets.camvid import add_camvid
 from unet_ray.datasets.inputs import add_folder, add_list
+from unet_ray.datasets.isbi import add_isbi
 from unet_ray.datasets.listing import Listing
+from unet_ray.datasets.pairs import add_pairs
+from unet_ray.datasets.sniff import looks_like
 from unet_ray.errors import ConfigError, DatasetError
+
+logger = logging.getLogger(__name__)
 
 Layout = Callable[[Listing, str, DataSection], None]
 """What adds the rows of an input: to the listing, from the URI of the root, by the settings of ``data``."""
@@ -20,12 +26,16 @@ _SPLITS = ("train", "val", "test")
 
 
 def _add_parallel(listing: Listing, root: str, data: DataSection) -> None:
-    masks = None if data.masks is None else f"{root}/{data.masks}"
-    images = data.images.rstrip("/")
+    images = _inside(root, data.images)
     add_folder(
-        listing, f"{root}/{images}", masks,
-        image_suffix=data.image_suffix, mask_suffix=data.mask_suffix, prefix=f"{images}/",
+        listing, images, None if data.masks is None else _inside(root, data.masks),
+        image_suffix=data.image_suffix, mask_suffix=data.mask_suffix, prefix=f"{images}/".removeprefix(f"{root}/"),
     )  # fmt: skip
+
+
+def _inside(root: str, folder: str) -> str:
+    folder = folder.rstrip("/")
+    return root if folder in ("", ".") else f"{root}/{folder}"
 
 
 def _add_list(listing: Listing, root: str, data: DataSection) -> None:
@@ -36,10 +46,14 @@ _LAYOUTS: Mapping[str, Layout] = {
     "folder": _add_parallel,
     "list": _add_list,
     "camvid": add_camvid,
+    "pairs": add_pairs,
+    "isbi": add_isbi,
     "synthetic": _add_parallel,
 }
 _LABELS: Mapping[str, LabelsSection] = {
     "camvid": LabelsSection(preset="camvid_11"),
+    "pairs": LabelsSection(preset="cityscapes_19", scheme="colours", max_distance="any", mode_filter=3),
+    "isbi": LabelsSection(preset="isbi"),
     "synthetic": LabelsSection(classes=synthetic.CLASSES, palette=synthetic.PALETTE),
 }
 
@@ -47,7 +61,9 @@ _LABELS: Mapping[str, LabelsSection] = {
 def labels_of(config: Config) -> LabelsSection:
     """Return the ``labels`` section with what it leaves to the layout filled in."""
     labels, own = config.labels, _LABELS.get(config.data.layout, LabelsSection())
-    if labels.preset is None and not labels.classes:
+    if labels.scheme not in (None, own.scheme or "ids"):
+        own = replace(own, max_distance=None, mode_filter=None)  # what is known of another scheme
+    if labels.preset is None and not labels.classes and labels.scheme != "bins":
         palette = labels.palette or own.palette
         labels = replace(labels, preset=own.preset, classes=own.classes, palette=palette)
     return replace(
@@ -68,7 +84,12 @@ def list_inputs(config: Config) -> Iterator[Listing]:
     """
     data = config.data
     with Listing() as listing:
-        layout_of(data.layout)(listing, root_of(config), data)
+        try:
+            layout_of(data.layout)(listing, root_of(config), data)
+        except DatasetError as error:
+            raise _with_hint(error, config) from None
+        if data.unlabelled == "skip":
+            _skip_unlabelled(listing)
         if data.split == "lists":
             _check_lists(listing)
         else:
@@ -105,6 +126,24 @@ def root_of(config: Config) -> str:
     if config.data.root is None:
         raise ConfigError(f"data.root: must be the URI of the input when data.layout is {config.data.layout}, got None")
     return config.data.root.rstrip("/")
+
+
+def _with_hint(error: DatasetError, config: Config) -> DatasetError:
+    layout = looks_like(root_of(config))
+    return (
+        error if layout in (None, config.data.layout) else DatasetError(f"{error}; it looks like data.layout: {layout}")
+    )
+
+
+def _skip_unlabelled(listing: Listing) -> None:
+    listing.drop_unlabelled()
+    skipped = listing.unlabelled
+    if not listing.num_rows:
+        raise DatasetError(
+            f"0 of {skipped.count} images have a mask, such as {skipped.uris[0]} has none, and data.unlabelled: skip "
+            "leaves those out; check data.masks"
+        )
+    logger.info("%d images have no mask and are left out (data.unlabelled)", skipped.count)
 
 
 def _check_lists(listing: Listing) -> None:

@@ -15,7 +15,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from unet_ray.datasets.names import natural_key, parse_frame
+from unet_ray.datasets.names import natural_key, parse_frame, stem_of
 from unet_ray.errors import DatasetError, StorageError
 from unet_ray.storage import ObjectInfo
 
@@ -57,7 +57,12 @@ FROM (SELECT 1) LEFT JOIN mask ON stem = ?
 """
 _ADD_ROW = f"INSERT INTO image VALUES ({', '.join(f':{name}' for name in ('place', *_COLUMNS))})"
 _PAIR_MASK = "UPDATE mask SET is_paired = TRUE WHERE stem = ? AND NOT is_paired"
-_DROP_MASKS = "DELETE FROM image WHERE EXISTS (SELECT 1 FROM mask WHERE is_paired AND stem = stem_of_mask(image_id))"
+_FIND_SHARED_MASK = """
+SELECT min(image_uri), max(image_uri), mask_uri FROM image
+WHERE mask_uri IS NOT NULL GROUP BY mask_uri HAVING count(*) > 1 LIMIT 1
+"""
+_PAIR_WITH_ITSELF = "UPDATE image SET mask_uri = image_uri, mask_etag = image_etag, mask_bytes = image_bytes"
+_UNLABELLED = "FROM image WHERE mask_uri IS NULL"
 _FIND_REPEATS = """
 CREATE TABLE repeat AS SELECT place, first FROM (
   SELECT place, min(place) OVER (PARTITION BY image_uri, frame_index) AS first FROM image
@@ -113,7 +118,10 @@ class Listing:
         self.num_paired = 0
         """Masks that belong to an image."""
         self.skipped = Examples()
-        self._repeats = 0
+        self.unlabelled = Examples()
+        """Images that were left out because they have no mask."""
+        self.num_repeats = 0
+        """Images that came again and were left out."""
         self._folders = 0
         self._split = "split"
         self._db = sqlite3.connect("", isolation_level=None)
@@ -141,11 +149,13 @@ class Listing:
             unpaired = [uri for (uri,) in self._db.execute(f"SELECT uri {left} ORDER BY uri LIMIT {_EXAMPLES}")]
         return {
             "images": self.num_rows,
-            "repeated_images": self._repeats,
+            "repeated_images": self.num_repeats,
             "skipped_objects": self.skipped.count,
             "skipped_examples": self.skipped.uris,
             "unpaired_masks": num_unpaired,
             "unpaired_examples": unpaired,
+            "images_without_mask": self.unlabelled.count,
+            "without_mask_examples": self.unlabelled.uris,
         }
 
     def add_folder(
@@ -172,8 +182,11 @@ class Listing:
             prefix: What to put before each key to make the image_id.
             split: Split of every row, or what tells it from a key, where the folder decides it.
             parse: What tells the group and the frame number from a key without its image_suffix.
+
+        Raises:
+            DatasetError: Two images have the same mask.
         """
-        before, folder = self.num_rows, self._folders.to_bytes(1, "big")
+        paired_before, before, folder = self.num_paired, self.num_rows, self._folders.to_bytes(1, "big")
         self._folders += 1
         with _disk_faults():
             for found in _chunks(masks):
@@ -186,20 +199,27 @@ class Listing:
                 ]
                 added = self._db.executemany(_ADD_IMAGE, rows).rowcount
                 self.num_rows += added
-                self._repeats += len(rows) - added
+                self.num_repeats += len(rows) - added
                 self.num_paired += self._db.executemany(_PAIR_MASK, (row[-1:] for row in rows)).rowcount
+            [(num_with_mask,)] = self._db.execute("SELECT count(mask_uri) FROM image WHERE place >= ?", (folder,))
+            if num_with_mask > self.num_paired - paired_before:
+                for one, other, mask in self._db.execute(_FIND_SHARED_MASK):
+                    raise DatasetError(f"{one} and {other} have one mask, {mask}; keep one of them, or rename it")
         return self.num_rows - before
 
-    def drop_masks(self, suffix: str) -> None:
-        """Drop the images that are masks of other images beside them: their names plus a suffix, which is not empty."""
-
-        def stem_of_mask(image_id: str) -> str | None:
-            stem = _stem(image_id)
-            return stem.removesuffix(suffix) if stem.endswith(suffix) else None
-
-        self._db.create_function("stem_of_mask", 1, stem_of_mask, deterministic=True)
+    def pair_with_themselves(self) -> None:
+        """Make each image its own mask: both are halves of one file."""
         with _disk_faults():
-            self.num_rows -= self._db.execute(_DROP_MASKS).rowcount
+            self._db.execute(_PAIR_WITH_ITSELF)
+
+    def drop_unlabelled(self) -> None:
+        """Drop the images without a mask, and count them."""
+        with _disk_faults():
+            first = [
+                uri for (uri,) in self._db.execute(f"SELECT image_uri {_UNLABELLED} ORDER BY place LIMIT {_EXAMPLES}")
+            ]
+            self.unlabelled = Examples(self._db.execute(f"DELETE {_UNLABELLED}").rowcount, first)
+        self.num_rows -= self.unlabelled.count
 
     def add_list(self, rows: Iterable[Row], uri: str) -> None:
         """Add the rows of a list, in its order and once per listing. An image that comes again is dropped and counted.
@@ -217,8 +237,8 @@ class Listing:
                     f"{uri}: row {place}: {image_id} is also in row {first}, with another mask, group, frame or split; "
                     "keep one of them"
                 )
-            self._repeats = self._db.execute("DELETE FROM image WHERE place IN (SELECT place FROM repeat)").rowcount
-        self.num_rows -= self._repeats
+            self.num_repeats = self._db.execute("DELETE FROM image WHERE place IN (SELECT place FROM repeat)").rowcount
+        self.num_rows -= self.num_repeats
 
     def assign_splits(self, how: str, seed: int, val_fraction: float, test_fraction: float) -> None:
         """Give every row its split, by a hash of image_id or by whole groups.
@@ -273,12 +293,8 @@ def _image_values(
 
 def _name(key: str, suffix: str) -> str | None:
     """Return what the name of a file shares with that of its image or mask; None when it lacks the suffix."""
-    stem = _stem(key)
+    stem = stem_of(key)
     return stem.removesuffix(suffix) if stem.endswith(suffix) else None
-
-
-def _stem(key: str) -> str:
-    return key.rpartition(".")[0]
 
 
 def _chunks(items: Iterable[_T]) -> Iterator[Sequence[_T]]:

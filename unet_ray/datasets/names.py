@@ -43,6 +43,11 @@ def is_image(key: str) -> bool:
     return PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES
 
 
+def stem_of(key: str) -> str:
+    """Return a key without the ending of its file."""
+    return key.rpartition(".")[0]
+
+
 def parse_frame(key: str) -> tuple[str, int | None]:
     """Return the group and frame number that a key tells.
 

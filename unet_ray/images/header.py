@@ -129,10 +129,27 @@ def check_jpeg_size(data: bytes, width: int, height: int, progressive: bool) -> 
 # TIFF
 
 
+class TiffForm(NamedTuple):
+    """How a TIFF writes a directory: an offset, how many entries there are, the head of one; where the first starts."""
+
+    offset: struct.Struct
+    entries: struct.Struct
+    entry: struct.Struct  # tag, kind and number; its values or their offset follow, as wide as an offset
+    first: int
+
+
 class _Tag(NamedTuple):
     kind: int
     number: int
     at: int  # position of the values in the file
+
+
+def tiff_form(data: bytes) -> TiffForm:
+    """Return the form of a TIFF by its first four bytes: little or big endian, classic or BigTIFF."""
+    order = "<" if data.startswith(b"II") else ">"
+    if data[2:4] in (b"+\0", b"\0+"):
+        return TiffForm(struct.Struct(f"{order}Q"), struct.Struct(f"{order}Q"), struct.Struct(f"{order}HHQ"), 8)
+    return TiffForm(struct.Struct(f"{order}I"), struct.Struct(f"{order}H"), struct.Struct(f"{order}HHI"), 4)
 
 
 def check_tiff(data: bytes) -> None:
@@ -144,7 +161,7 @@ def check_tiff(data: bytes) -> None:
     """
     order = "<" if data.startswith(b"II") else ">"
     try:
-        tags = _read_directory(data, order)
+        tags = _read_directory(data, tiff_form(data))
         sizes = [_numbers(data, order, tags.get(tag)) for tag in (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)]
         ends = [_ends(data, order, tags, pieces) for pieces in (_STRIPS, _TILES)]
     except (struct.error, ValueError):
@@ -159,20 +176,19 @@ def check_tiff(data: bytes) -> None:
         raise ImageError("too_large", f"TIFF of {width} x {length} px in tiles of {tile_width} x {tile_length}")
 
 
-def _read_directory(data: bytes, order: str) -> dict[int, _Tag]:
-    big = data[2:4] in (b"+\0", b"\0+")
-    offset, count, entry, step, room = ("Q", "Q", "HHQ", 20, 8) if big else ("I", "H", "HHI", 12, 4)
-    (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
+def _read_directory(data: bytes, form: TiffForm) -> dict[int, _Tag]:
+    (at,) = form.offset.unpack_from(data, form.first)
     if at < 8:
         raise ImageError("corrupt", f"TIFF: its directory starts inside the header, at byte {at}")
-    (entries,) = struct.unpack_from(order + count, data, at)
-    first = at + struct.calcsize(count)
+    (entries,) = form.entries.unpack_from(data, at)
+    first, room = at + form.entries.size, form.offset.size
+    step = form.entry.size + room
     tags: dict[int, _Tag] = {}
     for start in range(first, first + step * min(entries, 2**16), step):
-        tag, kind, values = struct.unpack_from(order + entry, data, start)
-        place = start + step - room
+        tag, kind, values = form.entry.unpack_from(data, start)
+        place = start + form.entry.size
         if values * _TIFF_SIZES.get(kind, 0) > room:
-            (place,) = struct.unpack_from(order + offset, data, place)
+            (place,) = form.offset.unpack_from(data, place)
         tags[tag] = _Tag(kind, values, place)
     numbers = sum(tag.number for tag in tags.values() if _TIFF_SIZES.get(tag.kind, 0) > 1)
     if numbers > _TIFF_MOST_NUMBERS:

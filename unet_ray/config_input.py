@@ -40,7 +40,7 @@ class DataSection:
     split: Literal["lists", "hash", "ratio", "group", "contiguous"] = "hash"
     """Where splits come from: the layout's lists, a hash of image_id, exact shares, whole groups, or the last rows."""
     val_fraction: float = 0.2
-    """Share of images (of groups, by group) that validate."""
+    """Share of images (of groups, by group) that validate; not used with data.folds."""
     test_fraction: float = 0.0
     """Share of images (of groups, by group) kept for testing."""
     folds: int | None = None

@@ -3,7 +3,6 @@
 import functools
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,6 +18,8 @@ from unet_ray.config_input import ImagesSection, SyntheticSection
 from unet_ray.datasets import layouts, synthetic
 from unet_ray.datasets.frames import fetch_pair
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
+from unet_ray.datasets.splits import split_settings
+from unet_ray.datasets.stats import compute_stats
 from unet_ray.documents import pack_document
 from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.encode import encode_image, encode_mask
@@ -31,7 +32,6 @@ from unet_ray.schema import DATASET, DATASET_SUMMED, IDENTITY, OK, QUARANTINED
 from unet_ray.table.commit import Progress, QuarantineLimits, fill
 from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Terms, Units, begun_plan, create_plan
-from unet_ray.table.read import open_table
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ def _plan(config: Config, classes: ClassMap) -> Plan:
             "data.resize": config.data.resize,
             "data.shard_rows": config.data.shard_rows,
             **{f"images.{key}": value for key, value in asdict(config.images).items()},
+            **split_settings(config.data, config.run.seed),
         },
         facts=asdict(classes),
         summed=DATASET_SUMMED,
@@ -131,7 +132,9 @@ def _plan(config: Config, classes: ClassMap) -> Plan:
     if begun is not None:
         return begun
     with layouts.list_inputs(config) as listing:
-        return create_plan(config.dataset_uri, listing.rows(), terms, notes=listing.summary(), exclusive=exclusive)
+        origin = {"layout": config.data.layout, "root": layouts.root_of(config)}
+        notes = listing.summary() | origin | {"split": listing.splits}
+        return create_plan(config.dataset_uri, listing.rows(), terms, notes=notes, exclusive=exclusive)
 
 
 def check_pairs(
@@ -142,46 +145,6 @@ def check_pairs(
     Whatever is permanently wrong with a pair makes it a quarantined row; what may pass is raised.
     """
     return pa.Table.from_pylist([_check_pair(row, classes, policy, resize) for row in rows], schema=DATASET)
-
-
-def compute_stats(uri: str) -> dict[str, Any]:
-    """Return the statistics of a published dataset, computed from the integers of its rows.
-
-    Per split: rows, ok, quarantined by code, pixels of each class and of the images it occurs in, sizes. For the
-    training split also the mean and standard deviation of R, G and B (in 0..255), which prediction will use.
-    """
-    table = open_table(uri)
-    splits: dict[str, dict[str, Any]] = {}
-    sums = np.zeros((3, 2), object)
-    pixels = 0
-    narrow = ["split", "status", "error_code", "height", "width", *DATASET_SUMMED]
-    for rows in table.scan(narrow):
-        for row in rows.to_pylist():
-            split = splits.setdefault(row["split"], _empty_split(len(table.plan.facts["classes"])))
-            split["rows"] += 1
-            if row["status"] != OK:
-                split["errors"][row["error_code"]] += 1
-                continue
-            size = row["height"] * row["width"]
-            split["ok"] += 1
-            split["sizes"][f"{row['height']}x{row['width']}"] += 1
-            split["ignored_pixels"] += row["ignored_pixels"]
-            for class_id, count in enumerate(row["class_pixels"]):
-                split["class_pixels"][class_id] += count
-                split["class_images"][class_id] += count > 0
-                split["class_image_pixels"][class_id] += size * (count > 0)
-            if row["split"] == "train":
-                pixels += size
-                sums += np.array([row["channel_sum"], row["channel_square_sum"]], object).T
-    mean = [int(total) / pixels for total, _ in sums] if pixels else None
-    std = [(int(sq) / pixels - (int(s) / pixels) ** 2) ** 0.5 for s, sq in sums] if pixels else None
-    return {
-        "classes": table.plan.facts["classes"],
-        "mean": mean,
-        "std": std,
-        "splits": splits,
-        "input": table.plan.notes,
-    }
 
 
 def draw_frames(config: Config) -> None:
@@ -254,17 +217,4 @@ def _check_pair(
         "ignored_pixels": ignored_pixels,
         "channel_sum": (histograms @ values).tolist(),
         "channel_square_sum": (histograms @ values**2).tolist(),
-    }
-
-
-def _empty_split(num_classes: int) -> dict[str, Any]:
-    return {
-        "rows": 0,
-        "ok": 0,
-        "errors": Counter(),
-        "sizes": Counter(),
-        "ignored_pixels": 0,
-        "class_pixels": [0] * num_classes,
-        "class_images": [0] * num_classes,
-        "class_image_pixels": [0] * num_classes,
     }

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import unet_ray.prepare  # noqa: F401  # what the driver of `prepare` holds anyway
+from unet_ray.config_input import DataSection
 from unet_ray.datasets.inputs import add_list
 from unet_ray.datasets.listing import Listing
 from unet_ray.schema import DATASET_SUMMED
@@ -49,7 +50,7 @@ def plan_rows(source: str, count: int, scratch: Path) -> dict[str, float]:
         else:
             write_list(scratch / "pairs.csv", count)
             add_list(listing, f"{scratch}/pairs.csv")
-        listing.assign_splits("group", 0, 0.2, 0.1)
+        listing.assign_splits(DataSection(split="group", val_fraction=0.2, test_fraction=0.1), 0)
         terms = Terms(kind="dataset", settings={}, facts={}, summed=DATASET_SUMMED, shard_rows=512, unit_rows=64)
         summary = listing.summary()
         plan = create_plan(f"{scratch}/dataset", listing.rows(), terms, notes=summary)

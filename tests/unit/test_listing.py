@@ -24,14 +24,6 @@ def list_rows(image_ids: Iterable[str], **changes: Any) -> Iterator[Row]:
         yield row | {"group": group} | changes
 
 
-def split(image_ids: Iterable[str], how: str, *arguments: Any) -> dict[str, str]:
-    """Return the split of each image, in the order of the listing."""
-    with Listing() as listing:
-        listing.add_list(list_rows(image_ids), "list.csv")
-        listing.assign_splits(how, *arguments)
-        return {row["image_id"]: row["split"] for row in listing.rows()}
-
-
 def test_images_come_in_natural_order_whatever_order_they_are_listed_in() -> None:
     ordered = [f"{folder}/{number}.png" for folder in ("a2", "a10") for number in range(3000)]
     shuffled = random.Random(0).sample(ordered, len(ordered))
@@ -126,59 +118,23 @@ def test_examples_are_the_first_by_name() -> None:
     assert (examples.count, examples.uris) == (6, ["c", "d", "e", "f", "g"])
 
 
-def test_a_hash_split_is_the_same_in_every_release() -> None:
-    found = split([f"images/{number}.png" for number in range(10)], "hash", 0, 0.3, 0.2)
-    assert list(found.values()) == [
-        "test", "val", "train", "test", "train", "test", "train", "val", "train", "val",
-    ]  # fmt: skip
+def test_a_pattern_replaces_the_groups_of_folders_and_lists() -> None:
+    with Listing() as listing:
+        listing.add_folder(objects("s3://b", "x/aachen_000001.png", "y/bochum_000001.png"), ())
+        listing.assign_groups("([a-z]+)_")
+        assert [row["group"] for row in listing.rows()] == ["aachen", "bochum"]
+    with Listing() as listing:
+        listing.add_list(list_rows(["p1-a.png", "p1-b.png", "p2-a.png"]), "list.csv")
+        listing.assign_groups("^(p[0-9]+)-")
+        assert [row["group"] for row in listing.rows()] == ["p1", "p1", "p2"]
 
 
-def test_a_group_split_is_the_same_in_every_release() -> None:
-    found = split([f"{number}/a.png" for number in range(10)], "group", 0, 0.3, 0.2)
-    assert list(found.values()) == [
-        "val", "train", "train", "train", "val", "train", "val", "test", "train", "test",
-    ]  # fmt: skip
-
-
-def test_a_hash_split_takes_about_its_shares() -> None:
-    found = list(split([f"images/{number}.png" for number in range(4000)], "hash", 1, 0.2, 0.1).values())
-    assert found.count("val") == pytest.approx(800, abs=80)
-    assert found.count("test") == pytest.approx(400, abs=60)
-
-
-def test_an_image_keeps_its_hash_split_when_others_come_and_go() -> None:
-    few, many = ([f"images/{number}.png" for number in range(0, 200, step)] for step in (5, 1))
-    assert split(few, "hash", 3, 0.25, 0.25).items() <= split(many[::-1], "hash", 3, 0.25, 0.25).items()
-
-
-def test_another_seed_splits_otherwise() -> None:
-    image_ids = [f"images/{number}.png" for number in range(50)]
-    assert split(image_ids, "hash", 0, 0.5, 0.0) != split(image_ids, "hash", 1, 0.5, 0.0)
-
-
-@pytest.mark.parametrize("how", ["hash", "group"])
-def test_without_fractions_everything_trains(how: str) -> None:
-    assert set(split([f"{number}/a.png" for number in range(20)], how, 0, 0.0, 0.0).values()) == {"train"}
-
-
-def test_a_group_is_never_in_two_splits() -> None:
-    found = split([f"{group}/{frame}.png" for frame in range(5) for group in range(10)], "group", 0, 0.2, 0.1)
-    by_group = [{found[f"{group}/{frame}.png"] for frame in range(5)} for group in range(10)]
-    assert all(len(splits) == 1 for splits in by_group)
-    assert sorted(name for (name,) in by_group) == ["test"] + ["train"] * 7 + ["val"] * 2
-
-
-def test_a_share_of_less_than_a_group_is_a_whole_one() -> None:
-    found = split([f"{group}/1.png" for group in range(3)], "group", 0, 0.01, 0.01)
-    assert sorted(found.values()) == ["test", "train", "val"]
-
-
-def test_too_few_groups_are_refused() -> None:
-    with pytest.raises(
-        DatasetError,
-        match=r"data\.split: group needs more groups than the 2 for val and test, found 2 \([ab], [ab]\); use",
-    ):
-        split(["a/1.png", "a/2.png", "b/1.png"], "group", 0, 0.2, 0.2)
+@pytest.mark.parametrize("pattern", ["^(p[0-9]+)-", "^p[0-9]+-|^(q)|"])
+def test_an_image_whose_group_a_pattern_does_not_find_is_named(pattern: str) -> None:
+    with Listing() as listing:
+        listing.add_list(list_rows(["readme.png"]), "list.csv")
+        with pytest.raises(DatasetError, match=r"^data\.group_pattern: .* finds no group in readme\.png; it must find"):
+            listing.assign_groups(pattern)
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.unit.image_files import POLICY, encode, gradient
-from tests.unit.tiny_dataset import CLASSES, list_pairs_of, prepare_here
+from tests.unit.tiny_dataset import CLASSES
 from unet_ray import storage
 from unet_ray.config_input import ImagesSection
 from unet_ray.errors import AccessError
@@ -165,40 +163,3 @@ def test_what_the_user_can_repair_stops_the_job_instead(tmp_path: Path, monkeypa
     monkeypatch.setattr(storage, "read_bytes", refuse)
     with pytest.raises(AccessError):
         check(planned(tmp_path, None, None))
-
-
-def test_statistics_are_those_of_the_pixels(pairs_folder: Path, tmp_path: Path) -> None:
-    stats = prepare_here(f"{tmp_path}/dataset", list_pairs_of(pairs_folder))
-    left = [np.asarray(Image.open(path)) for path in sorted((pairs_folder / "images/left").iterdir())]
-    flat = np.concatenate([image.reshape(-1, 3) for image in left]).astype(float)
-    assert stats["mean"] == pytest.approx(flat.mean(axis=0).tolist(), rel=1e-12)
-    assert stats["std"] == pytest.approx(flat.std(axis=0).tolist(), rel=1e-9)
-    assert stats["classes"] == ["sky", "road", "car"]
-    pixels = sum(image.shape[0] * image.shape[1] for image in left)
-    ignored, cars = 2 * (28 + 10 * 24), sum(range(11))
-    assert stats["splits"]["train"] == {
-        "rows": 11,
-        "ok": 11,
-        "errors": Counter(),
-        "sizes": {"16x28": 1, "16x24": 10},
-        "ignored_pixels": ignored,
-        "class_pixels": [0, pixels - ignored - cars, cars],
-        "class_images": [0, 11, 10],
-        "class_image_pixels": [0, pixels, pixels - 16 * 28],
-    }
-    val = stats["splits"]["val"]
-    assert (val["rows"], val["ok"]) == (11, 9)
-    assert val["errors"] == {"truncated": 1, "missing_mask": 1}
-    assert val["class_pixels"][2] == cars - 3 - 5
-
-
-def test_statistics_carry_what_the_listing_found(pairs_folder: Path, tmp_path: Path) -> None:
-    stats = prepare_here(f"{tmp_path}/dataset", list_pairs_of(pairs_folder))
-    assert stats["input"] == {"images": 22}
-
-
-def test_without_training_pairs_there_is_no_mean(pairs_folder: Path, tmp_path: Path) -> None:
-    rows = [row | {"split": "test"} for row in list_pairs_of(pairs_folder)]
-    stats = prepare_here(f"{tmp_path}/dataset", rows)
-    assert (stats["mean"], stats["std"]) == (None, None)
-    assert stats["splits"]["test"]["ok"] == 20

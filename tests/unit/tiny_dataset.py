@@ -13,9 +13,10 @@ from unet_ray.config_input import LabelsSection
 from unet_ray.datasets.inputs import add_folder
 from unet_ray.datasets.listing import Listing, Row
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
+from unet_ray.datasets.stats import compute_stats
 from unet_ray.documents import pack_document
 from unet_ray.labels.scheme import make_class_map
-from unet_ray.prepare import check_pairs, compute_stats
+from unet_ray.prepare import check_pairs
 from unet_ray.schema import DATASET_SUMMED
 from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part, write_part

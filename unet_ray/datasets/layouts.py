@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 Layout = Callable[[Listing, str, DataSection], None]
 """What adds the rows of an input: to the listing, from the URI of the root, by the settings of ``data``."""
 
-_SPLITS = ("train", "val", "test")
+logger = logging.getLogger(__name__)
 
 
 def _add_parallel(listing: Listing, root: str, data: DataSection) -> None:
@@ -90,12 +90,10 @@ def list_inputs(config: Config) -> Iterator[Listing]:
             raise _with_hint(error, config) from None
         if data.unlabelled == "skip":
             _skip_unlabelled(listing)
-        if data.split == "lists":
-            _check_lists(listing)
-        else:
-            listing.assign_splits(data.split, config.run.seed, data.val_fraction, data.test_fraction)
-        if not any(row["split"] == "train" for row in listing.rows()):
-            raise DatasetError(f"no image is in the train split, of {listing.num_rows} found; lower data.val_fraction")
+        if data.group_pattern is not None:
+            listing.assign_groups(data.group_pattern)
+        listing.assign_splits(data, config.run.seed)
+        _check_splits(listing, data)
         yield listing
 
 
@@ -146,10 +144,20 @@ def _skip_unlabelled(listing: Listing) -> None:
     logger.info("%d images have no mask and are left out (data.unlabelled)", skipped.count)
 
 
-def _check_lists(listing: Listing) -> None:
-    for row in listing.rows():
-        if row["split"] not in _SPLITS:
-            raise DatasetError(
-                f"data.split: lists needs train, val or test for every image, {row['image_id']} has "
-                f"{row['split'] or 'none'!r}; give the list a split column, or use another data.split"
+def _check_splits(listing: Listing, data: DataSection) -> None:
+    rows, groups = listing.splits["rows"], listing.splits["groups"]
+    if not rows["train"]:
+        fix = "list some" if data.split == "lists" else "lower data.val_fraction"
+        raise DatasetError(f"no image is in the train split, of {listing.num_rows} found; {fix}")
+    logger.info(
+        "split by %s: %s; %d groups are in more than one",
+        data.split,
+        ", ".join(f"{name} {rows[name]} images of {groups[name]} groups" for name in rows),
+        listing.splits["shared_groups"],
+    )
+    for name, fraction in (("val", data.val_fraction), ("test", data.test_fraction)):
+        if fraction and not rows[name] and data.split != "lists":
+            logger.warning(
+                "data.%s_fraction: %g of %d images is none, the %s split is empty",
+                *(name, fraction, listing.num_rows, name),
             )

@@ -4,7 +4,7 @@ The file is an SQLite database without a name: it is gone when the listing is cl
 it in plan order, and masks by the name of their image; both come nearly in that order from a store.
 """
 
-import hashlib
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -15,7 +15,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from unet_ray.config_input import DataSection
 from unet_ray.datasets.names import natural_key, parse_frame, stem_of
+from unet_ray.datasets.splits import count_splits, make_rule, split_settings
 from unet_ray.errors import DatasetError, StorageError
 from unet_ray.storage import ObjectInfo
 
@@ -43,7 +45,6 @@ CREATE TABLE image (
   frame_index, "group", frame, split
 ) WITHOUT ROWID;
 CREATE TABLE mask (stem PRIMARY KEY, is_png, uri, etag, bytes, is_paired) WITHOUT ROWID;
-CREATE TABLE group_split (name PRIMARY KEY, split) WITHOUT ROWID;
 BEGIN;
 """
 _ADD_MASK = """
@@ -78,13 +79,6 @@ _ROWS = """
 SELECT image_id, image_uri, image_etag, image_bytes, mask_uri, mask_etag, mask_bytes, frame_index,
   "group", frame, {split}
 FROM image ORDER BY place
-"""
-_SPLIT_GROUPS = """
-INSERT INTO group_split
-SELECT name, CASE WHEN rank <= ? THEN 'val' WHEN rank <= ? THEN 'test' ELSE 'train' END FROM (
-  SELECT name, row_number() OVER (ORDER BY position(name), name) AS rank
-  FROM (SELECT DISTINCT "group" AS name FROM image)
-)
 """
 
 _T = TypeVar("_T")
@@ -122,6 +116,8 @@ class Listing:
         """Images that were left out because they have no mask."""
         self.num_repeats = 0
         """Images that came again and were left out."""
+        self.splits: dict[str, Any] = {}
+        """What `assign_splits` found: its settings, rows and groups of each split, and groups in several splits."""
         self._folders = 0
         self._split = "split"
         self._db = sqlite3.connect("", isolation_level=None)
@@ -240,36 +236,35 @@ class Listing:
             self.num_repeats = self._db.execute("DELETE FROM image WHERE place IN (SELECT place FROM repeat)").rowcount
         self.num_rows -= self.num_repeats
 
-    def assign_splits(self, how: str, seed: int, val_fraction: float, test_fraction: float) -> None:
-        """Give every row its split, by a hash of image_id or by whole groups.
-
-        By hash, an image keeps its split when others are added. By group, groups are ranked by a hash, and the first
-        share of them (at least one, where the fraction is not 0) is taken, so that no group is in two splits.
+    def assign_groups(self, pattern: str) -> None:
+        """Give every row the group that a regular expression finds in its image_id: the first one of the expression.
 
         Raises:
-            DatasetError: By group, with fewer groups than splits.
+            DatasetError: It finds none in some image_id.
         """
-        if how == "hash":
+        search = re.compile(pattern).search
 
-            def split_of(image_id: str) -> str:
-                return _split_at(_hash(seed, image_id), val_fraction, test_fraction)
+        def group_of(image_id: str) -> str | None:
+            found = search(image_id)
+            return found and found[1]
 
-            self._db.create_function("split_of", 1, split_of, deterministic=True)
-            self._split = "split_of(image_id)"
-            return
-        self._db.create_function("position", 1, lambda name: _hash(seed, name), deterministic=True)
-        self._split = '(SELECT split FROM group_split WHERE name = "group")'
+        self._db.create_function("group_of", 1, group_of, deterministic=True)
         with _disk_faults():
-            [(num_groups,)] = self._db.execute('SELECT count(DISTINCT "group") FROM image')
-            num_val = max(1, round(val_fraction * num_groups)) if val_fraction else 0
-            num_test = max(1, round(test_fraction * num_groups)) if test_fraction else 0
-            if num_val + num_test >= num_groups:
-                found = self._db.execute('SELECT DISTINCT "group" FROM image ORDER BY position("group") LIMIT 5')
+            self._db.execute('UPDATE image SET "group" = group_of(image_id)')
+            for (image_id,) in self._db.execute('SELECT image_id FROM image WHERE "group" IS NULL LIMIT 1'):
                 raise DatasetError(
-                    f"data.split: group needs more groups than the {num_val + num_test} for val and test, "
-                    f"found {num_groups} ({', '.join(name for (name,) in found)}); use data.split: hash"
+                    f"data.group_pattern: {pattern} finds no group in {image_id}; it must find one in every image_id"
                 )
-            self._db.execute(_SPLIT_GROUPS, (num_val, num_val + num_test))
+
+    def assign_splits(self, data: DataSection, seed: int) -> None:
+        """Give every row its split (`splits.make_rule`), and count them.
+
+        Raises:
+            DatasetError: A list has a split of another name or none, or there are too few groups or images.
+        """
+        with _disk_faults():
+            self._split = make_rule(self._db, data, seed)
+            self.splits = {"settings": split_settings(data, seed), **count_splits(self._db, self._split)}
 
 
 def _mask_values(masks: Iterable[ObjectInfo], prefix: str, suffix: str) -> Iterator[tuple[Any, ...]]:
@@ -301,17 +296,6 @@ def _chunks(items: Iterable[_T]) -> Iterator[Sequence[_T]]:
     source = iter(items)
     while chunk := list(islice(source, _ROWS_AT_ONCE)):
         yield chunk
-
-
-def _split_at(position: float, val_fraction: float, test_fraction: float) -> str:
-    if position < val_fraction:
-        return "val"
-    return "test" if position < val_fraction + test_fraction else "train"
-
-
-def _hash(seed: int, text: str) -> float:
-    """Return a number in [0, 1) that depends on nothing but the arguments."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{text}".encode()).digest()[:8], "big") / 2**64
 
 
 @contextmanager

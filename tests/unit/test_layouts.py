@@ -1,4 +1,3 @@
-import csv
 from pathlib import Path
 
 import pytest
@@ -32,10 +31,6 @@ def class_map_of(config: Config) -> ClassMap:
 def ignored(classes: ClassMap) -> list[int]:
     recovery = classes.recovery
     return [key for (key,), class_id in zip(recovery.keys, recovery.class_ids, strict=True) if class_id == 255]
-
-
-def camvid_of(root: Path) -> Config:
-    return Config(data=DataSection(layout="camvid", root=f"{root}/", split="lists"))
 
 
 def test_camvid_brings_eleven_classes_and_ignores_void() -> None:
@@ -135,46 +130,3 @@ def test_synthetic_frames_lie_with_the_run_or_where_they_are_put(tmp_path: Path)
     [row] = rows_of(config)
     assert (row["image_id"], row["group"], row["frame"]) == ("images/seq_000/frame_00001.png", "seq_000", 1)
     assert root_of(Config(data=DataSection(layout="synthetic", root="s3://b/x"))) == "s3://b/x"
-
-
-def test_camvid_is_listed_by_its_folders(tmp_path: Path) -> None:
-    touch(tmp_path, "train/0001TP_006690.png", "train/0001TP_006720.png", "trainannot/0001TP_006690.png")
-    touch(tmp_path, "train/notes.txt", "trainannot/gone.png", "val/0016E5_07959.png", "valannot/0016E5_07959.png")
-    touch(tmp_path, "test/Seq05VD_f00030.png", "README.md")
-    with list_inputs(camvid_of(tmp_path)) as listing:
-        rows, found = list(listing.rows()), listing.summary()
-    assert [(row["image_id"], row["split"], row["group"], row["frame"]) for row in rows] == [
-        ("train/0001TP_006690.png", "train", "0001TP", 6690),
-        ("train/0001TP_006720.png", "train", "0001TP", 6720),
-        ("val/0016E5_07959.png", "val", "0016E5", 7959),
-        ("test/Seq05VD_f00030.png", "test", "Seq05VD", 30),
-    ]
-    assert [row["mask_uri"] for row in rows] == [
-        f"{tmp_path}/trainannot/0001TP_006690.png",
-        None,
-        f"{tmp_path}/valannot/0016E5_07959.png",
-        None,
-    ]
-    assert found["skipped_examples"] == [f"{tmp_path}/train/notes.txt"]
-    assert found["unpaired_examples"] == [f"{tmp_path}/trainannot/gone.png"]
-
-
-@pytest.mark.parametrize(
-    ("key", "found"), [("701_StillsRaw_full/0001TP_006690.png", "701_StillsRaw_full"), (None, "nothing")]
-)
-def test_a_folder_that_is_not_camvid_says_what_was_found(tmp_path: Path, key: str | None, found: str) -> None:
-    touch(tmp_path, *filter(None, [key]))
-    with pytest.raises(
-        DatasetError, match=f"not CamVid in the SegNet layout: needs train/ and trainannot/, found {found}"
-    ):
-        rows_of(camvid_of(tmp_path))
-
-
-def test_the_real_camvid_is_listed_whole(data_root: Path) -> None:
-    with list_inputs(camvid_of(data_root / "camvid")) as listing:
-        rows, found = list(listing.rows()), listing.summary()
-    with (data_root / "camvid/frames.csv").open(encoding="utf-8") as file:
-        frames = [(row["split"], row["sequence"], int(row["frame"])) for row in csv.DictReader(file)]
-    assert [(row["split"], row["group"], row["frame"]) for row in rows] == frames
-    assert (len(frames), found["unpaired_masks"]) == (468, 0)
-    assert all(row["mask_uri"] for row in rows)

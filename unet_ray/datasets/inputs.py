@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -52,8 +53,8 @@ def add_folder(
     """
     others, paired_before = Examples(), listing.num_paired
     num_images = listing.add_folder(
-        _images_under(images_uri, others),
-        () if masks_uri is None else _images_under(masks_uri, Examples()),
+        images_under(images_uri, others),
+        () if masks_uri is None else images_under(masks_uri, Examples()),
         image_suffix=image_suffix,
         mask_suffix=mask_suffix,
         prefix=prefix,
@@ -90,7 +91,7 @@ def add_list(listing: Listing, uri: str) -> None:
         raise DatasetError(f"{uri}: the list has no rows")
 
 
-def _images_under(uri: str, others: Examples) -> Iterator[ObjectInfo]:
+def images_under(uri: str, others: Examples) -> Iterator[ObjectInfo]:
     """Yield the images under a folder, and count the other objects."""
     try:
         for item in storage.list_objects(uri):
@@ -130,12 +131,19 @@ def _records(uri: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _csv_records(uri: str) -> Iterator[Mapping[str, Any]]:
+    with open_text(uri) as text:
+        yield from csv.DictReader(text)
+
+
+@contextmanager
+def open_text(uri: str) -> Iterator[io.TextIOWrapper]:
+    """Open a text in UTF-8, to be read as a stream; its lines keep their ends."""
     filesystem, path = storage.arrow_filesystem(uri)
     with (
         filesystem.open_input_stream(path, compression=None) as file,
         io.TextIOWrapper(io.BufferedReader(file, _READ_BYTES), "utf-8-sig", newline="") as text,
     ):
-        yield from csv.DictReader(text)
+        yield text
 
 
 def _parquet_records(uri: str) -> Iterator[Mapping[str, Any]]:

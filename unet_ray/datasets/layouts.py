@@ -9,14 +9,16 @@ from unet_ray.config import Config
 from unet_ray.config_input import DataSection, LabelsSection
 from unet_ray.datasets import synthetic
 from unet_ray.datasets.camvid import add_camvid
+from unet_ray.datasets.carla import add_carla
+from unet_ray.datasets.cityscapes import add_cityscapes
 from unet_ray.datasets.inputs import add_folder, add_list
 from unet_ray.datasets.listing import Listing
+from unet_ray.datasets.split_lists import SPLITS
+from unet_ray.datasets.voc import add_voc
 from unet_ray.errors import ConfigError, DatasetError
 
 Layout = Callable[[Listing, str, DataSection], None]
 """What adds the rows of an input: to the listing, from the URI of the root, by the settings of ``data``."""
-
-_SPLITS = ("train", "val", "test")
 
 
 def _add_parallel(listing: Listing, root: str, data: DataSection) -> None:
@@ -36,10 +38,16 @@ _LAYOUTS: Mapping[str, Layout] = {
     "folder": _add_parallel,
     "list": _add_list,
     "camvid": add_camvid,
+    "cityscapes": add_cityscapes,
+    "voc": add_voc,
+    "carla": add_carla,
     "synthetic": _add_parallel,
 }
 _LABELS: Mapping[str, LabelsSection] = {
     "camvid": LabelsSection(preset="camvid_11"),
+    "cityscapes": LabelsSection(preset="cityscapes_19"),
+    "voc": LabelsSection(preset="voc"),
+    "carla": LabelsSection(preset="carla", scheme="channel"),
     "synthetic": LabelsSection(classes=synthetic.CLASSES, palette=synthetic.PALETTE),
 }
 
@@ -63,12 +71,13 @@ def list_inputs(config: Config) -> Iterator[Listing]:
     """List what ``prepare`` reads, each row with its split; the listing lasts as long as the ``with`` block.
 
     Raises:
-        ConfigError: The layout needs a setting that is missing.
+        ConfigError: The layout needs a setting that is missing, or has masks that the labels do not read.
         DatasetError: The input is empty, or not laid out as promised, or the train split is empty.
     """
     data = config.data
     with Listing() as listing:
         layout_of(data.layout)(listing, root_of(config), data)
+        _check_labels(listing, labels_of(config))
         if data.split == "lists":
             _check_lists(listing)
         else:
@@ -107,9 +116,22 @@ def root_of(config: Config) -> str:
     return config.data.root.rstrip("/")
 
 
+def _check_labels(listing: Listing, labels: LabelsSection) -> None:
+    """Refuse labels by which all the masks that the layout knows would be quarantined or, worse, misread."""
+    known = listing.mask_kind
+    if known is None or labels.scheme in ("bins", "kmeans"):
+        return
+    if (labels.scheme == "colours") != known.colours or labels.preset not in (None, *known.presets):
+        scheme, held = ("colours", "colours") if known.colours else ("ids", "class ids")
+        raise ConfigError(
+            f"labels.scheme: the masks hold {held}, got {labels.scheme} with labels.preset: {labels.preset}; set "
+            f"labels.scheme: {scheme}, and labels.preset: {' or '.join(known.presets)}"
+        )
+
+
 def _check_lists(listing: Listing) -> None:
     for row in listing.rows():
-        if row["split"] not in _SPLITS:
+        if row["split"] not in SPLITS:
             raise DatasetError(
                 f"data.split: lists needs train, val or test for every image, {row['image_id']} has "
                 f"{row['split'] or 'none'!r}; give the list a split column, or use another data.split"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from unet_ray.datasets.names import natural_key, parse_frame
 from unet_ray.errors import DatasetError, StorageError
@@ -102,6 +102,13 @@ class Examples:
         self.uris = sorted(self.uris + others.uris)[:_EXAMPLES]
 
 
+class MaskKind(NamedTuple):
+    """What a layout knows of its masks: whether they hold colours, and the presets that read them."""
+
+    colours: bool
+    presets: tuple[str, ...]
+
+
 class Listing:
     """Rows in plan order, and counts of what is not among them. A context manager: leaving it deletes the file.
 
@@ -113,6 +120,8 @@ class Listing:
         self.num_paired = 0
         """Masks that belong to an image."""
         self.skipped = Examples()
+        self.mask_kind: MaskKind | None = None
+        """Told by a layout that knows it."""
         self._repeats = 0
         self._folders = 0
         self._split = "split"
@@ -200,6 +209,13 @@ class Listing:
         self._db.create_function("stem_of_mask", 1, stem_of_mask, deterministic=True)
         with _disk_faults():
             self.num_rows -= self._db.execute(_DROP_MASKS).rowcount
+
+    def drop_unlabelled(self) -> int:
+        """Drop the images without a mask; return how many there were."""
+        with _disk_faults():
+            dropped = self._db.execute("DELETE FROM image WHERE mask_uri IS NULL").rowcount
+        self.num_rows -= dropped
+        return dropped
 
     def add_list(self, rows: Iterable[Row], uri: str) -> None:
         """Add the rows of a list, in its order and once per listing. An image that comes again is dropped and counted.

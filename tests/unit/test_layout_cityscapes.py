@@ -106,8 +106,8 @@ def test_masks_of_another_kind_than_asked_for_are_told(tmp_path: Path) -> None:
     [
         ([], "no such folder; check data.root"),
         (["gtFine/train/a/x.png"], "needs leftImg8bit/train/, leftImg8bit/val/ and so on; found gtFine/; check data"),
-        (["VOC2012/JPEGImages/a.jpg"], "found VOC2012/; this looks like data.layout: voc"),
-        (["a/leftImg8bit/train/b.png", "z.zip"], "found a/, z.zip; point data.root at ROOT/a$"),
+        (["VOC2012/JPEGImages/a.jpg"], "found VOC2012/; check data.root"),
+        (["a/leftImg8bit/train/b.png", "z.zip"], "found a/, z.zip; point data.root at ROOT/a"),
     ],
 )
 def test_a_root_that_is_not_cityscapes_is_told(tmp_path: Path, keys: list[str], message: str) -> None:
@@ -115,4 +115,4 @@ def test_a_root_that_is_not_cityscapes_is_told(tmp_path: Path, keys: list[str], 
     put(root, dict.fromkeys(keys, b"x"))
     with pytest.raises(DatasetError) as caught:
         rows_of(config_of(root))
-    assert message.removesuffix("$") in str(caught.value).replace(root, "ROOT")
+    assert message in str(caught.value).replace(root, "ROOT")

@@ -113,7 +113,7 @@ def test_several_kits_are_told_apart_by_the_user(tmp_path: Path) -> None:
     ("keys", "message"),
     [
         ([], "no such folder; check data.root"),
-        (["train/a.png", "trainannot/a.png"], "found train/, trainannot/; this looks like data.layout: camvid"),
+        (["train/a.png", "trainannot/a.png"], "found train/, trainannot/; check data.root"),
     ],
 )
 def test_a_root_that_is_not_voc_is_told(tmp_path: Path, keys: list[str], message: str) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from unet_ray.config import Config, RunSection
+from unet_ray.config_file import load_config
 from unet_ray.config_input import DataSection, LabelsSection
 from unet_ray.datasets import synthetic
 from unet_ray.datasets.layouts import labels_of, list_inputs, root_of
@@ -10,6 +11,8 @@ from unet_ray.datasets.listing import Row
 from unet_ray.errors import ConfigError, DatasetError
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.scheme import make_class_map
+
+CONFIGS = Path(__file__).parents[2] / "jobs/configs"
 
 
 def touch(root: Path, *keys: str) -> None:
@@ -130,3 +133,20 @@ def test_synthetic_frames_lie_with_the_run_or_where_they_are_put(tmp_path: Path)
     [row] = rows_of(config)
     assert (row["image_id"], row["group"], row["frame"]) == ("images/seq_000/frame_00001.png", "seq_000", 1)
     assert root_of(Config(data=DataSection(layout="synthetic", root="s3://b/x"))) == "s3://b/x"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "num_classes", "ignored_values"),
+    [
+        ("cityscapes_8", "void", "vehicle", 8, []),
+        ("cityscapes_19", "road", "bicycle", 19, [*range(7), 9, 10, 14, 15, 16, 18, 29, 30]),
+        ("voc", "background", "tvmonitor", 21, [255]),
+        ("carla", "Unlabeled", "Terrain", 23, [255]),
+    ],
+)
+def test_a_shipped_configuration_has_the_classes_of_its_project(
+    name: str, first: str, last: str, num_classes: int, ignored_values: list[int]
+) -> None:
+    classes = class_map_of(load_config(f"{CONFIGS}/{name}.yaml"))
+    assert (classes.classes[0], classes.classes[-1], classes.num_classes) == (first, last, num_classes)
+    assert ignored(classes) == ignored_values

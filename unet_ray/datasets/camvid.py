@@ -41,7 +41,7 @@ def add_camvid(listing: Listing, root: str, data: DataSection) -> None:
         )
     else:
         needs = f"train/ with trainannot/ or train_labels/, or {_STILLS}/ with LabeledApproved_full/"
-        raise wrong_layout(root, "camvid", needs)
+        raise wrong_layout(root, "camvid", needs, "trainannot", "train_labels", "LabeledApproved_full")
 
 
 def _add_splits(listing: Listing, root: str, ending: str, mask_suffix: str) -> None:

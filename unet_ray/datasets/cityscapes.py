@@ -38,7 +38,7 @@ def add_cityscapes(listing: Listing, root: str, data: DataSection) -> None:
     listing.mask_kind = _MASK_KINDS.get(what)
     folders = [folder for folder in _FOLDERS if holds(f"{root}/{_PHOTOS}/{folder}")]
     if not folders:
-        raise wrong_layout(root, "cityscapes", f"{_PHOTOS}/train/, {_PHOTOS}/val/ and so on")
+        raise wrong_layout(root, "cityscapes", f"{_PHOTOS}/train/, {_PHOTOS}/val/ and so on", _PHOTOS)
     for folder in folders:
         kind = next((kind for kind in kinds if holds(f"{root}/{kind}/{folder}")), "")
         add_folder(

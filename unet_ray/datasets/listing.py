@@ -210,12 +210,10 @@ class Listing:
         with _disk_faults():
             self.num_rows -= self._db.execute(_DROP_MASKS).rowcount
 
-    def drop_unlabelled(self) -> int:
-        """Drop the images without a mask; return how many there were."""
+    def drop_unlabelled(self) -> None:
+        """Drop the images without a mask."""
         with _disk_faults():
-            dropped = self._db.execute("DELETE FROM image WHERE mask_uri IS NULL").rowcount
-        self.num_rows -= dropped
-        return dropped
+            self.num_rows -= self._db.execute("DELETE FROM image WHERE mask_uri IS NULL").rowcount
 
     def add_list(self, rows: Iterable[Row], uri: str) -> None:
         """Add the rows of a list, in its order and once per listing. An image that comes again is dropped and counted.

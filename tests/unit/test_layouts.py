@@ -1,9 +1,9 @@
-import csv
 from pathlib import Path
 
 import pytest
 
 from unet_ray.config import Config, RunSection
+from unet_ray.config_file import load_config
 from unet_ray.config_input import DataSection, LabelsSection
 from unet_ray.datasets import synthetic
 from unet_ray.datasets.layouts import labels_of, list_inputs, root_of
@@ -11,6 +11,8 @@ from unet_ray.datasets.listing import Row
 from unet_ray.errors import ConfigError, DatasetError
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.scheme import make_class_map
+
+CONFIGS = Path(__file__).parents[2] / "jobs/configs"
 
 
 def touch(root: Path, *keys: str) -> None:
@@ -32,10 +34,6 @@ def class_map_of(config: Config) -> ClassMap:
 def ignored(classes: ClassMap) -> list[int]:
     recovery = classes.recovery
     return [key for (key,), class_id in zip(recovery.keys, recovery.class_ids, strict=True) if class_id == 255]
-
-
-def camvid_of(root: Path) -> Config:
-    return Config(data=DataSection(layout="camvid", root=f"{root}/", split="lists"))
 
 
 def test_camvid_brings_eleven_classes_and_ignores_void() -> None:
@@ -137,44 +135,18 @@ def test_synthetic_frames_lie_with_the_run_or_where_they_are_put(tmp_path: Path)
     assert root_of(Config(data=DataSection(layout="synthetic", root="s3://b/x"))) == "s3://b/x"
 
 
-def test_camvid_is_listed_by_its_folders(tmp_path: Path) -> None:
-    touch(tmp_path, "train/0001TP_006690.png", "train/0001TP_006720.png", "trainannot/0001TP_006690.png")
-    touch(tmp_path, "train/notes.txt", "trainannot/gone.png", "val/0016E5_07959.png", "valannot/0016E5_07959.png")
-    touch(tmp_path, "test/Seq05VD_f00030.png", "README.md")
-    with list_inputs(camvid_of(tmp_path)) as listing:
-        rows, found = list(listing.rows()), listing.summary()
-    assert [(row["image_id"], row["split"], row["group"], row["frame"]) for row in rows] == [
-        ("train/0001TP_006690.png", "train", "0001TP", 6690),
-        ("train/0001TP_006720.png", "train", "0001TP", 6720),
-        ("val/0016E5_07959.png", "val", "0016E5", 7959),
-        ("test/Seq05VD_f00030.png", "test", "Seq05VD", 30),
-    ]
-    assert [row["mask_uri"] for row in rows] == [
-        f"{tmp_path}/trainannot/0001TP_006690.png",
-        None,
-        f"{tmp_path}/valannot/0016E5_07959.png",
-        None,
-    ]
-    assert found["skipped_examples"] == [f"{tmp_path}/train/notes.txt"]
-    assert found["unpaired_examples"] == [f"{tmp_path}/trainannot/gone.png"]
-
-
 @pytest.mark.parametrize(
-    ("key", "found"), [("701_StillsRaw_full/0001TP_006690.png", "701_StillsRaw_full"), (None, "nothing")]
+    ("name", "first", "last", "num_classes", "ignored_values"),
+    [
+        ("cityscapes_8", "void", "vehicle", 8, []),
+        ("cityscapes_19", "road", "bicycle", 19, [*range(7), 9, 10, 14, 15, 16, 18, 29, 30]),
+        ("voc", "background", "tvmonitor", 21, [255]),
+        ("carla", "Unlabeled", "Terrain", 23, [255]),
+    ],
 )
-def test_a_folder_that_is_not_camvid_says_what_was_found(tmp_path: Path, key: str | None, found: str) -> None:
-    touch(tmp_path, *filter(None, [key]))
-    with pytest.raises(
-        DatasetError, match=f"not CamVid in the SegNet layout: needs train/ and trainannot/, found {found}"
-    ):
-        rows_of(camvid_of(tmp_path))
-
-
-def test_the_real_camvid_is_listed_whole(data_root: Path) -> None:
-    with list_inputs(camvid_of(data_root / "camvid")) as listing:
-        rows, found = list(listing.rows()), listing.summary()
-    with (data_root / "camvid/frames.csv").open(encoding="utf-8") as file:
-        frames = [(row["split"], row["sequence"], int(row["frame"])) for row in csv.DictReader(file)]
-    assert [(row["split"], row["group"], row["frame"]) for row in rows] == frames
-    assert (len(frames), found["unpaired_masks"]) == (468, 0)
-    assert all(row["mask_uri"] for row in rows)
+def test_a_shipped_configuration_has_the_classes_of_its_project(
+    name: str, first: str, last: str, num_classes: int, ignored_values: list[int]
+) -> None:
+    classes = class_map_of(load_config(f"{CONFIGS}/{name}.yaml"))
+    assert (classes.classes[0], classes.classes[-1], classes.num_classes) == (first, last, num_classes)
+    assert ignored(classes) == ignored_values

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
@@ -112,21 +113,29 @@ class _Side(NamedTuple):
         return self.uri.startswith(f"{listed.uri}/") and item.uri.startswith(f"{self.uri}/")
 
 
-def _images_of(side: _Side, other: _Side | None, others: Examples) -> Iterator[ObjectInfo]:
-    """Yield the images of a side, and count the objects that are of neither."""
+def images_under(uri: str, others: Examples) -> Iterator[ObjectInfo]:
+    """Yield the images under a folder, and count the other objects."""
     try:
-        for item in storage.list_objects(side.uri):
-            picture = is_image(item.key)
-            if picture and other is not None and other.holds(item, side):
-                continue
-            if not picture or not stem_of(item.key).endswith(side.suffix):
+        for item in storage.list_objects(uri):
+            if not is_image(item.key):
                 others.add(item.uri)
                 continue
             if not item.uri.isascii():
                 _require_unicode(item)
             yield item
     except NotFoundError:
-        raise DatasetError(f"{side.uri}: no such folder; check data.root, data.images and data.masks") from None
+        raise DatasetError(f"{uri}: no such folder; check data.root, data.images and data.masks") from None
+
+
+def _images_of(side: _Side, other: _Side | None, others: Examples) -> Iterator[ObjectInfo]:
+    """Yield the images of a side, and count the objects that are of neither."""
+    for item in images_under(side.uri, others):
+        if other is not None and other.holds(item, side):
+            continue
+        if stem_of(item.key).endswith(side.suffix):
+            yield item
+        else:
+            others.add(item.uri)
 
 
 def _require_unicode(item: ObjectInfo) -> None:
@@ -155,12 +164,19 @@ def _records(uri: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _csv_records(uri: str) -> Iterator[Mapping[str, Any]]:
+    with open_text(uri) as text:
+        yield from csv.DictReader(text)
+
+
+@contextmanager
+def open_text(uri: str) -> Iterator[io.TextIOWrapper]:
+    """Open a text in UTF-8, to be read as a stream; its lines keep their ends."""
     filesystem, path = storage.arrow_filesystem(uri)
     with (
         filesystem.open_input_stream(path, compression=None) as file,
         io.TextIOWrapper(io.BufferedReader(file, _READ_BYTES), "utf-8-sig", newline="") as text,
     ):
-        yield from csv.DictReader(text)
+        yield text
 
 
 def _parquet_records(uri: str) -> Iterator[Mapping[str, Any]]:

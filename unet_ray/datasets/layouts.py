@@ -10,19 +10,20 @@ from unet_ray.config import Config
 from unet_ray.config_input import DataSection, LabelsSection
 from unet_ray.datasets import synthetic
 from unet_ray.datasets.camvid import add_camvid
+from unet_ray.datasets.carla import add_carla
+from unet_ray.datasets.cityscapes import add_cityscapes
 from unet_ray.datasets.inputs import add_folder, add_list
 from unet_ray.datasets.isbi import add_isbi
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.pairs import add_pairs
 from unet_ray.datasets.sniff import looks_like
+from unet_ray.datasets.voc import add_voc
 from unet_ray.errors import ConfigError, DatasetError
 
 logger = logging.getLogger(__name__)
 
 Layout = Callable[[Listing, str, DataSection], None]
 """What adds the rows of an input: to the listing, from the URI of the root, by the settings of ``data``."""
-
-logger = logging.getLogger(__name__)
 
 
 def _add_parallel(listing: Listing, root: str, data: DataSection) -> None:
@@ -48,12 +49,18 @@ _LAYOUTS: Mapping[str, Layout] = {
     "camvid": add_camvid,
     "pairs": add_pairs,
     "isbi": add_isbi,
+    "cityscapes": add_cityscapes,
+    "voc": add_voc,
+    "carla": add_carla,
     "synthetic": _add_parallel,
 }
 _LABELS: Mapping[str, LabelsSection] = {
     "camvid": LabelsSection(preset="camvid_11"),
     "pairs": LabelsSection(preset="cityscapes_19", scheme="colours", max_distance="any", mode_filter=3),
     "isbi": LabelsSection(preset="isbi"),
+    "cityscapes": LabelsSection(preset="cityscapes_19"),
+    "voc": LabelsSection(preset="voc"),
+    "carla": LabelsSection(preset="carla", scheme="channel"),
     "synthetic": LabelsSection(classes=synthetic.CLASSES, palette=synthetic.PALETTE),
 }
 
@@ -79,7 +86,7 @@ def list_inputs(config: Config) -> Iterator[Listing]:
     """List what ``prepare`` reads, each row with its split; the listing lasts as long as the ``with`` block.
 
     Raises:
-        ConfigError: The layout needs a setting that is missing.
+        ConfigError: The layout needs a setting that is missing, or has masks that the labels do not read.
         DatasetError: The input is empty, or not laid out as promised, or the train split is empty.
     """
     data = config.data
@@ -88,6 +95,7 @@ def list_inputs(config: Config) -> Iterator[Listing]:
             layout_of(data.layout)(listing, root_of(config), data)
         except DatasetError as error:
             raise _with_hint(error, config) from None
+        _check_labels(listing, labels_of(config))
         if data.unlabelled == "skip":
             _skip_unlabelled(listing)
         if data.group_pattern is not None:
@@ -124,6 +132,19 @@ def root_of(config: Config) -> str:
     if config.data.root is None:
         raise ConfigError(f"data.root: must be the URI of the input when data.layout is {config.data.layout}, got None")
     return config.data.root.rstrip("/")
+
+
+def _check_labels(listing: Listing, labels: LabelsSection) -> None:
+    """Refuse labels by which all the masks that the layout knows would be quarantined or, worse, misread."""
+    known = listing.mask_kind
+    if known is None or labels.scheme in ("bins", "kmeans"):
+        return
+    if (labels.scheme == "colours") != known.colours or labels.preset not in (None, *known.presets):
+        scheme, held = ("colours", "colours") if known.colours else ("ids", "class ids")
+        raise ConfigError(
+            f"labels.scheme: the masks hold {held}, got {labels.scheme} with labels.preset: {labels.preset}; set "
+            f"labels.scheme: {scheme}, and labels.preset: {' or '.join(known.presets)}"
+        )
 
 
 def _with_hint(error: DatasetError, config: Config) -> DatasetError:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from unet_ray.config_input import DataSection
 from unet_ray.datasets.names import natural_key, parse_frame, stem_of
@@ -101,6 +101,13 @@ class Examples:
         self.uris = sorted(self.uris + others.uris)[:_EXAMPLES]
 
 
+class MaskKind(NamedTuple):
+    """What a layout knows of its masks: whether they hold colours, and the presets that read them."""
+
+    colours: bool
+    presets: tuple[str, ...]
+
+
 class Listing:
     """Rows in plan order, and counts of what is not among them. A context manager: leaving it deletes the file.
 
@@ -116,6 +123,8 @@ class Listing:
         """Images that were left out because they have no mask."""
         self.num_repeats = 0
         """Images that came again and were left out."""
+        self.mask_kind: MaskKind | None = None
+        """Told by a layout that knows it."""
         self.splits: dict[str, Any] = {}
         """What `assign_splits` found: its settings, rows and groups of each split, and groups in several splits."""
         self._folders = 0

@@ -15,11 +15,11 @@ from unet_ray.config_input import DataSection
 from unet_ray.datasets.inputs import add_folder
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.names import is_image, parse_frame, stem_of
+from unet_ray.datasets.splits import SPLITS
 from unet_ray.errors import DatasetError, NotFoundError
 
 logger = logging.getLogger(__name__)
 
-_SPLITS = ("train", "val", "test")
 
 # Pairs made of Cityscapes are numbered in the order of its file names: how many of each city, in that order.
 _CITIES: Mapping[str, Mapping[str, int]] = {
@@ -52,7 +52,7 @@ def add_pairs(listing: Listing, root: str, data: DataSection) -> None:
     trees: dict[str, dict[str, _Found]] = {}
     for folder, found in folders.items():
         parent, _, name = folder.rpartition("/")
-        if name in _SPLITS:
+        if name in SPLITS:
             trees.setdefault(parent, {})[name] = found
     top = min(trees, key=lambda parent: (bool(parent), parent.count("/"), parent), default=None)
     copies = [parent for parent, tree in trees.items() if parent != top and tree == trees[top or ""]]
@@ -96,7 +96,7 @@ def _require_no_others(root: str, folders: Mapping[str, _Found], taken: list[str
 
 def _add_tree(listing: Listing, root: str, parent: str, tree: Mapping[str, _Found]) -> None:
     by_city = all(_holds_all(tree.get(split), cities) for split, cities in _CITIES.items())
-    for split in _SPLITS:
+    for split in SPLITS:
         if split in tree:
             folder = _join(parent, split)
             parse = functools.partial(_parse_city, _CITIES[split]) if by_city and split in _CITIES else parse_frame

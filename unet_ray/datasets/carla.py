@@ -32,8 +32,8 @@ def add_carla(listing: Listing, root: str, data: DataSection) -> None:
         raise wrong_layout(root, "carla", f"images in {_PHOTOS}/ with {' or '.join(_MASKS)} beside it")
     if not listing.num_paired and (num_masks := listing.summary()["unpaired_masks"]):
         raise DatasetError(
-            f"{root}: 0 of {num_images} images in {_PHOTOS}/ have one of the {num_masks} masks in {' or '.join(_MASKS)} "
-            "beside it; a mask needs the name of its image"
+            f"{root}: 0 of {num_images} images in {_PHOTOS}/ have one of the {num_masks} masks in "
+            f"{' or '.join(_MASKS)} beside it; a mask needs the name of its image"
         )
     listing.skipped.update(others)
 

@@ -140,6 +140,11 @@ def test_colours_may_be_read_by_classes_of_ones_own(tmp_path: Path) -> None:
     assert mask_of(check(config)[0]) == [[255, 0, 255, 255], [255] * 4]
 
 
+def test_colours_may_be_clustered(tmp_path: Path) -> None:
+    draw_kaggle_camvid(str(tmp_path))
+    assert len(rows_of(config_of(tmp_path, scheme="kmeans"))) == 3
+
+
 @pytest.mark.parametrize(
     ("keys", "found"),
     [

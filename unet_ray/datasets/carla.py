@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import PurePosixPath
 
 from unet_ray.config_input import DataSection
 from unet_ray.datasets.folders import wrong_layout
@@ -31,32 +30,39 @@ def add_carla(listing: Listing, root: str, data: DataSection) -> None:
     num_images = listing.add_folder(_photos_under(root, others), masks, split=_split, parse=_parse)
     if not num_images:
         raise wrong_layout(root, "carla", f"images in {_PHOTOS}/ with {' or '.join(_MASKS)} beside it")
-    if not listing.num_paired and (masks := listing.summary()["unpaired_masks"]):
+    if not listing.num_paired and (num_masks := listing.summary()["unpaired_masks"]):
         raise DatasetError(
-            f"{root}: 0 of {num_images} images in {_PHOTOS}/ have one of the {masks} masks in {' or '.join(_MASKS)} "
-            "beside it; a mask needs the name of its image"
+            f"{root}: 0 of {num_images} images in {_PHOTOS}/ have one of the {num_masks} masks in "
+            f"{' or '.join(_MASKS)} beside it; a mask needs the name of its image"
         )
     listing.skipped.update(others)
 
 
 def _photos_under(root: str, others: Examples) -> Iterator[ObjectInfo]:
-    return (item for item in images_under(root, others) if PurePosixPath(item.key).parent.name == _PHOTOS)
+    return (item for item in images_under(root, others) if _place(item.key)[1] == _PHOTOS)
 
 
 def _masks_under(root: str) -> Iterator[ObjectInfo]:
     """Yield the masks under the keys of their images."""
     for item in images_under(root, Examples()):
-        folder = PurePosixPath(item.key).parent
-        if folder.name in _MASKS:
-            yield replace(item, key=str(folder.parent / _PHOTOS / PurePosixPath(item.key).name))
+        part, camera, name = _place(item.key)
+        if camera in _MASKS:
+            yield replace(item, key=f"{part}/{_PHOTOS}/{name}".removeprefix("/"))
 
 
 def _parse(key: str) -> tuple[str, int | None]:
-    path = PurePosixPath(key)
-    sequence, frame = parse_frame(path.name)
-    return sequence or str(path.parent.parent).removeprefix("."), frame
+    part, _, name = _place(key)
+    sequence, frame = parse_frame(name)
+    return sequence or part, frame
 
 
 def _split(key: str) -> str:
-    folders = (folder.lower() for folder in PurePosixPath(key).parts[:-2])
+    folders = _place(key)[0].lower().split("/")
     return next((folder for folder in folders if folder in SPLITS), "")
+
+
+def _place(key: str) -> tuple[str, str, str]:
+    """Return the folder of a camera's folder, the name of that, and the name of the file."""
+    folder, _, name = key.rpartition("/")
+    part, _, camera = folder.rpartition("/")
+    return part, camera, name

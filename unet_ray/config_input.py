@@ -172,7 +172,7 @@ class LabelsSection:
     values: tuple[int, ...] = ()
     """Number that masks hold for each of labels.classes; empty takes its position."""
     ignore_ids: tuple[int, ...] | None = None
-    """Mask values that mean "no label": never trained on, never scored; null takes the preset's, or 255."""
+    """Mask values that mean "no label", not trained on or scored; null: the preset's, or 255 where no class has it."""
     ignore_colours: tuple[Colour, ...] = ()
     """Mask colours that mean "no label"."""
     background: str | None = None

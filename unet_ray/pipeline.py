@@ -76,6 +76,12 @@ def infer(
     yield from _messages(written)
 
 
+def collect(items: Sequence[T], items_per_task: int, stage: Callable[[T], pa.Table]) -> Iterator[dict[str, Any]]:
+    """Compute items in tasks (`in_tasks`); yield the rows of their tables as they come."""
+    _configure()
+    yield from in_tasks(items, items_per_task, stage).iter_rows()
+
+
 def in_tasks(items: Sequence[T], items_per_task: int, stage: Callable[[T], pa.Table]) -> Dataset:
     """Return ``stage`` of every item, a Ray task for each few consecutive ones; runs where the dataset is consumed.
 

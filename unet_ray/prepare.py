@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,9 +12,10 @@ import pyarrow as pa
 import ray
 
 from unet_ray import pipeline, runtime, storage
+from unet_ray.clusters import fit_centroids, read_centroids
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
-from unet_ray.config_input import ImagesSection, SyntheticSection
+from unet_ray.config_input import ImagesSection, LabelsSection, SyntheticSection
 from unet_ray.datasets import layouts, synthetic
 from unet_ray.datasets.frames import fetch_pair
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS
@@ -25,13 +26,13 @@ from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.encode import encode_image, encode_mask
 from unet_ray.images.resize import resize_image, resize_mask
 from unet_ray.labels.classes import ClassMap
-from unet_ray.labels.scheme import make_class_map
+from unet_ray.labels.scheme import check_labels, make_class_map, make_cluster_map
 from unet_ray.metrics import count_classes
 from unet_ray.progress import Meter
 from unet_ray.schema import DATASET, DATASET_SUMMED, IDENTITY, OK, QUARANTINED
 from unet_ray.table.commit import Progress, QuarantineLimits, fill
 from unet_ray.table.parts import Part
-from unet_ray.table.plan import Plan, Terms, Units, begun_plan, create_plan
+from unet_ray.table.plan import Plan, Terms, Units, begun_plan, create_plan, find_plan
 
 logger = logging.getLogger(__name__)
 
@@ -72,16 +73,17 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         QuarantineLimitError: More pairs are unusable than ``data.max_quarantined_fraction`` allows.
     """
     started = time.monotonic()
-    classes = make_class_map(layouts.labels_of(config))
+    labels = layouts.labels_of(config)
+    check_labels(labels)
     runtime.require_cpu()
     if config.data.layout == "synthetic":
         draw_frames(config)
     uri = config.dataset_uri
-    plan = _plan(config, classes)
+    plan = _plan(config, labels)
     logger.info("%d images found under %s", plan.num_rows, layouts.root_of(config))
     check = functools.partial(
         check_pairs,
-        classes=classes,
+        classes=ClassMap.from_facts(plan.facts),
         policy=config.images,
         resize=config.data.resize,
     )
@@ -112,29 +114,56 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     )
 
 
-def _plan(config: Config, classes: ClassMap) -> Plan:
+def _plan(config: Config, labels: LabelsSection) -> Plan:
     """Return the plan of the dataset that was begun here, or list the input and make one."""
-    terms = Terms(
+    uri, exclusive = config.dataset_uri, not config.run.single_writer
+    facts = _known_facts(uri, labels)
+    if facts is not None:
+        begun = begun_plan(uri, _terms(config, labels, facts), exclusive=exclusive)
+        if begun is not None:
+            return begun
+    with layouts.list_inputs(config) as listing:
+        if facts is None:
+            centroids = fit_centroids(listing.rows(), labels.clusters, policy=config.images, seed=config.run.seed)
+            facts = asdict(make_cluster_map(labels, centroids))
+        terms = _terms(config, labels, facts)
+        origin = {"layout": config.data.layout, "root": layouts.root_of(config)}
+        notes = listing.summary() | origin | {"split": listing.splits}
+        return create_plan(uri, listing.rows(), terms, notes=notes, exclusive=exclusive)
+
+
+def _known_facts(uri: str, labels: LabelsSection) -> Mapping[str, Any] | None:
+    """Return what the plan says of the classes, or None where centroids must be fitted first.
+
+    Centroids are fitted once: the plan that has them may be of an input that changed since. Its settings tell whether
+    they are those of these labels.
+    """
+    if labels.scheme != "kmeans":
+        return asdict(make_class_map(labels))
+    planned = find_plan(uri)
+    if planned is not None:
+        return planned.facts
+    return asdict(make_cluster_map(labels, read_centroids(labels.centroids))) if labels.centroids else None
+
+
+def _terms(config: Config, labels: LabelsSection, facts: Mapping[str, Any]) -> Terms:
+    settings = {
+        "data.resize": config.data.resize,
+        "data.shard_rows": config.data.shard_rows,
+        **{f"images.{key}": value for key, value in asdict(config.images).items()},
+        **{f"labels.{key}": value for key, value in asdict(labels).items()},
+        **split_settings(config.data, config.run.seed),
+    }
+    if labels.scheme == "kmeans":
+        settings["run.seed"] = config.run.seed
+    return Terms(
         kind="dataset",
-        settings={
-            "data.resize": config.data.resize,
-            "data.shard_rows": config.data.shard_rows,
-            **{f"images.{key}": value for key, value in asdict(config.images).items()},
-            **split_settings(config.data, config.run.seed),
-        },
-        facts=asdict(classes),
+        settings=settings,
+        facts=facts,
         summed=DATASET_SUMMED,
         shard_rows=config.data.shard_rows,
         unit_rows=min(_UNIT_ROWS, config.data.shard_rows),
     )
-    exclusive = not config.run.single_writer
-    begun = begun_plan(config.dataset_uri, terms, exclusive=exclusive)
-    if begun is not None:
-        return begun
-    with layouts.list_inputs(config) as listing:
-        origin = {"layout": config.data.layout, "root": layouts.root_of(config)}
-        notes = listing.summary() | origin | {"split": listing.splits}
-        return create_plan(config.dataset_uri, listing.rows(), terms, notes=notes, exclusive=exclusive)
 
 
 def check_pairs(

@@ -3,7 +3,7 @@ of `pipeline`; only the executor that hands units from one to the next is a loop
 
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -30,6 +30,7 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: 
     torch.set_num_threads(1)
     pipeline.transform = transform  # type: ignore[assignment]
     pipeline.infer = infer  # type: ignore[assignment]
+    pipeline.collect = collect  # type: ignore[assignment]
     runtime.require_cpu = lambda: None
     runtime.plan_prediction = lambda scaling: Resources(  # type: ignore[assignment]
         device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
@@ -48,6 +49,11 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: 
 def transform(plan: Plan, units: Units, load: pipeline.Load, *, row_group_rows: int) -> Iterator[Part]:
     for unit in units:
         yield from messages(pipeline._transform(unit, plan=plan, load=load, row_group_rows=row_group_rows))
+
+
+def collect(items: Sequence[Any], items_per_task: int, stage: Callable[[Any], pyarrow.Table]) -> Iterator[Any]:
+    for item in items:
+        yield from stage(item).to_pylist()
 
 
 def infer(

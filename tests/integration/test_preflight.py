@@ -59,7 +59,7 @@ def test_classes_that_are_not_the_checkpoints_are_refused_with_both_lists(traine
         predict.run(wrong)
     frames = f"{trained.run_uri}/frames"
     truth = other_classes(root, predict__output=f"{root}/wrong", predict__images=f"{frames}/images")
-    with refused(CheckpointError, f"knows the classes {list(CLASSES)}, labels.classes names {OTHERS}; take"):
+    with refused(CheckpointError, f"knows the classes {list(CLASSES)}, labels names {OTHERS}; take"):
         predict.run(truth)
     assert not Path(root, "wrong").exists()
 

@@ -1,7 +1,7 @@
 """Decoded frames: from a prepared dataset, or from files; for validation, prediction and the report. Runs in tasks."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from unet_ray.images.decode import decode_image, decode_mask, decode_mask_colour
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.images.pages import take_page
 from unet_ray.labels.classes import ClassMap
-from unet_ray.labels.recovery import Recovery
 from unet_ray.schema import IDENTITY
 
 FRAMES = pa.schema(
@@ -41,12 +40,15 @@ FRAMES = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both."""
+    """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both.
+
+    ``mask`` is ``(H, W)`` uint8 class ids, or as `fetch_stored` says; None where there is none.
+    """
 
     data: bytes
     plain: bool
     image: NDArray[np.uint8]
-    mask: NDArray[np.uint8] | None
+    mask: NDArray[Any] | None
 
 
 def load_frames(rows: Sequence[Mapping[str, Any]], *, classes: ClassMap, policy: ImagesSection) -> pa.Table:
@@ -91,26 +93,44 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
             changed_mask), unusable (see `images.decode`), or the mask does not
             fit: class_id_out_of_range, unknown_colour, mask_size_mismatch; missing_page: a volume has fewer pages.
     """
+    stored = fetch_stored(row, decode_mask if classes.recovery.read == "ids" else decode_mask_colours, policy)
+    if stored.mask is None:
+        return stored
+    try:
+        if stored.mask.ndim == 3 and classes.recovery.read == "ids":
+            raise ImageError(
+                "colour_mask", "half of a file is colours, not class ids; labels.scheme: colours reads them"
+            )
+        return replace(stored, mask=classes.recovery.to_class_ids(stored.mask))
+    except ImageError as error:
+        raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
+
+
+def fetch_stored(
+    row: Mapping[str, Any], decode: Callable[[bytes, ImagesSection], NDArray[Any]], policy: ImagesSection
+) -> Pair:
+    """Fetch, decode and check the files of a planned row, its mask as ``decode`` reads the file, without labels.
+
+    The mask beside a photo in one file is ``(H, W, 3)`` uint8 RGB, and ``decode`` is not asked.
+
+    Raises:
+        ImageError: As `fetch_pair`, but for what the numbers of a mask mean.
+    """
     if row.get("frame_index") is not None:
         policy = replace(policy, frames="first")  # a page that was planned stands first, before those that follow it
     data = _fetch(row, "image", policy)
     image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
         return Pair(data=data, plain=plain, image=image, mask=None)
-    both = row["mask_uri"] == row["image_uri"]
-    if both:
-        image, colours = cut_pair(image, policy)
+    if row["mask_uri"] == row["image_uri"]:
+        image, mask = cut_pair(image, policy)
         plain = False
-    try:
-        if both and classes.recovery.read == "ids":
-            raise ImageError(
-                "colour_mask", "half of a file is colours, not class ids; labels.scheme: colours reads them"
-            )
-        pixels = colours if both else _decode_mask(_fetch(row, "mask", policy), classes.recovery, policy)
-        mask = classes.recovery.to_class_ids(pixels)
-    except ImageError as error:
-        raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
-    if mask.shape != image.shape[:2]:
+    else:
+        try:
+            mask = decode(_fetch(row, "mask", policy), policy)
+        except ImageError as error:
+            raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
+    if mask.shape[:2] != image.shape[:2]:
         sizes = f"image {image.shape[0]} x {image.shape[1]}, mask {mask.shape[0]} x {mask.shape[1]}"
         raise ImageError("mask_size_mismatch", f"{sizes} px (height x width)")
     return Pair(data=data, plain=plain, image=image, mask=mask)
@@ -142,10 +162,6 @@ def cut_pair(pixels: NDArray[np.uint8], policy: ImagesSection) -> tuple[NDArray[
         raise ImageError("too_narrow", f"{width} px wide, cut at {cut}: one half is empty (images.cut)")
     halves = (np.ascontiguousarray(pixels[:, :cut]), np.ascontiguousarray(pixels[:, cut:]))
     return halves if policy.photo == "left" else (halves[1], halves[0])
-
-
-def _decode_mask(data: bytes, recovery: Recovery, policy: ImagesSection) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    return decode_mask(data, policy) if recovery.read == "ids" else decode_mask_colours(data, policy)
 
 
 def _fetch(row: Mapping[str, Any], what: str, policy: ImagesSection) -> bytes:

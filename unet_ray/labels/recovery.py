@@ -19,7 +19,6 @@ from unet_ray.schema import IGNORE_INDEX
 Read = Literal["ids", "red", "green", "blue", "max", "colour"]
 """What of a pixel is its key: the stored number, one of its channels, the largest of them, or its colour."""
 
-MOST_CLASSES = 253
 _UNKNOWN, _UNSEEN = 253, 254  # in tables: a key of no class, and a colour that nobody asked for yet
 _COLOURS_AT_ONCE = 65_536
 _NUM_NAMED = 5
@@ -167,7 +166,9 @@ def _nearest(packed: NDArray[np.uint32], recovery: Recovery) -> NDArray[np.uint8
     found = np.empty(len(packed), np.uint8)
     for first in range(0, len(packed), _COLOURS_AT_ONCE):
         colours = unpack_colours(packed[first : first + _COLOURS_AT_ONCE]).astype(np.float32)
-        squares = ((colours[:, None] - keys[None]) ** 2).sum(axis=2)
+        squares = np.zeros((len(colours), len(keys)), np.float32)
+        for channel in range(3):
+            squares += (colours[:, channel, None] - keys[:, channel]) ** 2
         nearest = classes[squares.argmin(axis=1)]
         if recovery.max_distance is not None:
             nearest[squares.min(axis=1) > recovery.max_distance**2] = _UNKNOWN

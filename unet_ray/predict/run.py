@@ -19,6 +19,7 @@ from unet_ray.datasets.layouts import layout_of
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.prepared import Prepared, iter_split, open_dataset
 from unet_ray.errors import CheckpointError
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
@@ -122,8 +123,8 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     prepared = open_dataset(config.dataset_uri) if config.predict.images is None else None
     if prepared is not None:
         _check_classes(card.class_map.classes, f"the dataset {config.dataset_uri} has", prepared.classes.classes)
-    elif config.labels.classes:
-        _check_classes(card.class_map.classes, "labels.classes names", config.labels.classes)
+    elif config.labels.classes and config.labels.scheme != "kmeans":
+        _check_classes(card.class_map.classes, "labels names", make_class_map(config.labels).classes)
     settings: dict[str, Any] = {
         **_name_source(config, prepared),
         "predict.checkpoint": checkpoint.info.model_sha256[:16],

@@ -166,9 +166,9 @@ def begun_plan(uri: str, terms: Terms, *, exclusive: bool = True) -> Plan | None
     Raises:
         PlanMismatchError: The plan there is on other terms, finished or not; the message names what differs.
     """
-    if not storage.exists(f"{uri}/_PLAN.json"):
+    found = find_plan(uri)
+    if found is None:
         return None
-    found = open_plan(uri)
     if difference := _difference(found, json.loads(json.dumps(asdict(terms)))):
         raise PlanMismatchError(difference)
     return None if storage.exists(f"{uri}/_SUCCESS.json") else replace(found, exclusive=exclusive)
@@ -225,6 +225,15 @@ def create_plan(
             raise PlanMismatchError(_difference(found, document) or _other_rows(found, document)) from None
         return replace(found, exclusive=exclusive)
     return replace(_plan(uri, document), exclusive=exclusive)
+
+
+def find_plan(uri: str) -> Plan | None:
+    """Return the plan stored at ``uri``, whatever its terms, or None.
+
+    Raises:
+        TableError: As `open_plan`.
+    """
+    return open_plan(uri) if storage.exists(f"{uri}/_PLAN.json") else None
 
 
 def open_plan(uri: str) -> Plan:

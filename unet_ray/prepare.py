@@ -114,6 +114,7 @@ def _plan(config: Config, classes: ClassMap) -> Plan:
             "data.resize": config.data.resize,
             "data.shard_rows": config.data.shard_rows,
             **{f"images.{key}": value for key, value in asdict(config.images).items()},
+            **{f"video.{key}": value for key, value in asdict(config.video).items() if config.data.layout == "video"},
         },
         facts=asdict(classes),
         summed=DATASET_SUMMED,

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from unet_ray import storage
 from unet_ray.config_input import ImagesSection
 from unet_ray.datasets.prepared import read_pair
+from unet_ray.datasets.video import read_video_frame
 from unet_ray.errors import ChangedError, ImageError, NotFoundError
 from unet_ray.images.decode import decode_image, decode_mask, decode_mask_colours, decode_plain
 from unet_ray.images.encode import decode_stored_mask
+from unet_ray.images.video import is_video
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.recovery import Recovery
 from unet_ray.schema import IDENTITY
@@ -39,7 +41,10 @@ FRAMES = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both."""
+    """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both.
+
+    The frame of a video has no file of its own: ``data`` is empty.
+    """
 
     data: bytes
     plain: bool
@@ -86,11 +91,14 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
 
     Raises:
         ImageError: A file is gone (missing_image, missing_mask), not the one that was planned (changed_image,
-            changed_mask), unusable (see `images.decode`), or the mask does not
-            fit: class_id_out_of_range, unknown_colour, mask_size_mismatch.
+            changed_mask), unusable (see `images.decode` and `images.video`), or the mask does not fit:
+            class_id_out_of_range, unknown_colour, mask_size_mismatch.
     """
-    data = _fetch(row, "image", policy)
-    image, plain = decode_image(data, policy)
+    if is_video(row["image_uri"]):
+        data, image, plain = b"", read_video_frame(row, policy), False
+    else:
+        data = _fetch(row, "image", policy)
+        image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
         return Pair(data=data, plain=plain, image=image, mask=None)
     both = row["mask_uri"] == row["image_uri"]

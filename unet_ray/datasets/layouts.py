@@ -11,6 +11,7 @@ from unet_ray.datasets import synthetic
 from unet_ray.datasets.camvid import add_camvid
 from unet_ray.datasets.inputs import add_folder, add_list
 from unet_ray.datasets.listing import Listing
+from unet_ray.datasets.video import add_video
 from unet_ray.errors import ConfigError, DatasetError
 
 Layout = Callable[[Listing, str, DataSection], None]
@@ -68,7 +69,7 @@ def list_inputs(config: Config) -> Iterator[Listing]:
     """
     data = config.data
     with Listing() as listing:
-        layout_of(data.layout)(listing, root_of(config), data)
+        add_layout(listing, data.layout, root_of(config), config)
         if data.split == "lists":
             _check_lists(listing)
         else:
@@ -76,6 +77,19 @@ def list_inputs(config: Config) -> Iterator[Listing]:
         if not any(row["split"] == "train" for row in listing.rows()):
             raise DatasetError(f"no image is in the train split, of {listing.num_rows} found; lower data.val_fraction")
         yield listing
+
+
+def add_layout(listing: Listing, name: str, root: str, config: Config) -> None:
+    """Add what lies under ``root`` by the layout of a name; videos are what needs more than ``data``.
+
+    Raises:
+        ConfigError: The layout is none of ours and cannot be imported.
+        DatasetError: The input is empty or not laid out as promised.
+    """
+    if name == "video":
+        add_video(listing, root, config)
+    else:
+        layout_of(name)(listing, root, config.data)
 
 
 def layout_of(name: str) -> Layout:

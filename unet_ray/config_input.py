@@ -92,7 +92,7 @@ class ImagesSection:
     max_pixels: int = 64_000_000
     """Files of more pixels are quarantined before they are decoded."""
     max_bytes: int = 128 * 2**20
-    """Files of more bytes are quarantined before they are read."""
+    """Files of more bytes are quarantined before they are read; videos are read in parts and may be larger."""
     frames: Literal["reject", "first"] = "reject"
     """Files of several frames or pages: reject them, or take the first frame."""
     alpha: Literal["drop", "reject"] | tuple[int, int, int] = "drop"

@@ -153,6 +153,7 @@ def _terms(config: Config, labels: LabelsSection, facts: Mapping[str, Any]) -> T
         **{f"images.{key}": value for key, value in asdict(config.images).items()},
         **{f"labels.{key}": value for key, value in asdict(labels).items()},
         **split_settings(config.data, config.run.seed),
+        **{f"video.{key}": value for key, value in asdict(config.video).items() if config.data.layout == "video"},
     }
     if labels.scheme == "kmeans":
         settings["run.seed"] = config.run.seed

@@ -8,12 +8,10 @@ Each of the clients in `s3` does what it is best at: obstore one-request reads a
 listings, pyarrow Parquet and Ray Train. Every function raises the errors of `faults.translated`.
 """
 
-import errno
 import os
 import re
-import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from unet_ray import s3
 from unet_ray.errors import ChangedError, ExistsError, NotFoundError, StorageError, TransientError
 from unet_ray.faults import outlast, translated
+from unet_ray.local_files import TEMPORARY, create_file, temporary_file
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 _S3 = "s3://"
 _FILE = "file://"
-_TEMPORARY = ".unet-ray-tmp"
 
 # obstore leaves a request that it may not repeat when its connection breaks; these may be, and are for this long.
 _BROKEN_CONNECTION_S = 5.0
@@ -150,13 +148,13 @@ def _list_local(root: str) -> Iterator[ObjectInfo]:
                 key = folder + entry.name
                 if entry.is_dir():
                     pending.append(f"{key}/")
-                elif not key.endswith(_TEMPORARY) and (entry.is_file() or entry.is_symlink()):
-                    stat = entry.stat(follow_symlinks=entry.is_file())
-                    yield ObjectInfo(key=key, uri=join(root, key), size_bytes=stat.st_size, etag=_local_etag(stat))
+                elif not key.endswith(TEMPORARY) and (entry.is_file() or entry.is_symlink()):
+                    found = entry.stat(follow_symlinks=entry.is_file())
+                    yield ObjectInfo(key=key, uri=join(root, key), size_bytes=found.st_size, etag=_local_etag(found))
 
 
-def _local_etag(stat: os.stat_result) -> str:
-    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+def _local_etag(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 # Objects
@@ -165,21 +163,45 @@ def _local_etag(stat: os.stat_result) -> str:
 def exists(uri: str) -> bool:
     """Tell whether an object is there; false for a folder, and for anything in a bucket that is not there."""
     with translated("look up", uri):
-        return _exists_s3(*_object(uri)) if is_remote(uri) else _path(uri).is_file()
+        if not is_remote(uri):
+            return _path(uri).is_file()
+        try:
+            _head_s3(*_object(uri))
+        except FileNotFoundError:
+            return False
+        return True
 
 
-def read_bytes(uri: str, *, etag: str | None = None) -> bytes:
-    """Return the whole content of an object, in one request.
+def look_up(uri: str) -> ObjectInfo:
+    """Return what a listing tells of an object; its key is its name.
+
+    Raises:
+        NotFoundError: There is no such object; it may be a folder.
+    """
+    with translated("look up", uri):
+        if is_remote(uri):
+            size, etag = _head_s3(*_object(uri))
+        else:
+            found = _path(uri).stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise FileNotFoundError
+            size, etag = found.st_size, _local_etag(found)
+    return ObjectInfo(key=name(uri), uri=uri, size_bytes=size, etag=etag)
+
+
+def read_bytes(uri: str, *, etag: str | None = None, span: tuple[int, int] | None = None) -> bytes:
+    """Return the content of an object, in one request.
 
     Args:
         uri: The object.
         etag: The `ObjectInfo.etag` it must still have; None takes whatever is there.
+        span: The first byte and the one after the last to read, not empty and within the object; None reads it whole.
 
     Raises:
         ChangedError: It has another etag.
     """
     with translated("read", uri):
-        return _read_s3(*_object(uri), etag) if is_remote(uri) else _read_local(uri, etag)
+        return _read_s3(*_object(uri), etag, span) if is_remote(uri) else _read_local(uri, etag, span)
 
 
 def create(uri: str, data: bytes, *, exclusive: bool = True) -> bool:
@@ -216,7 +238,7 @@ def create(uri: str, data: bytes, *, exclusive: bool = True) -> bool:
 
 def _create(uri: str, data: bytes) -> bool:
     with translated("create", uri):
-        return _put_s3(uri, data, mode="create") if is_remote(uri) else _create_local(_path(uri), data)
+        return _put_s3(uri, data, mode="create") if is_remote(uri) else create_file(_path(uri), data)
 
 
 def _add(uri: str, data: bytes) -> bool:
@@ -259,7 +281,7 @@ def write(uri: str, data: bytes) -> None:
             _put_s3(uri, data, mode="overwrite")
         else:
             path = _path(uri)
-            with _temporary_file(path.parent, data) as temporary:
+            with temporary_file(path.parent, data) as temporary:
                 temporary.replace(path)
 
 
@@ -293,51 +315,14 @@ def arrow_filesystem(uri: str) -> "tuple[FileSystem, str]":
     return s3.arrow_client(), f"{bucket}/{key}".rstrip("/")
 
 
-def _read_local(uri: str, etag: str | None) -> bytes:
+def _read_local(uri: str, etag: str | None, span: tuple[int, int] | None) -> bytes:
     with _path(uri).open("rb") as file:
         if etag is not None and _local_etag(os.fstat(file.fileno())) != etag:
             raise ChangedError(f"could not read {uri}: the file changed since it was listed")
-        return file.read()
-
-
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK}
-
-
-def _create_local(path: Path, data: bytes) -> bool:
-    with _temporary_file(path.parent, data) as temporary:
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            raise StorageError(
-                f"could not create {path}: {os.strerror(error.errno)}; this file system has no hard links, which make "
-                "a create-only write safe: use another, or promise that only one driver writes, with "
-                "--run.single_writer true"
-            ) from None
-    return True
-
-
-@contextmanager
-def _temporary_file(folder: Path, data: bytes) -> Iterator[Path]:
-    """Write data to a file beside its final place and make the name it is given there durable."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{secrets.token_hex(8)}{_TEMPORARY}"
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if span is None:
+            return file.read()
+        file.seek(span[0])
+        return file.read(span[1] - span[0])
 
 
 # obstore takes no control characters and no empty, "." or ".." segments; it would drop slashes at both ends.
@@ -351,30 +336,36 @@ def _writable(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _exists_s3(bucket: str, key: str) -> bool:
-    try:
-        if _BEYOND_OBSTORE.search(key):
-            s3.s3fs_client().call_s3("head_object", Bucket=bucket, Key=key)
-        else:
-            import obstore
+def _head_s3(bucket: str, key: str) -> tuple[int, str]:
+    """Return the size in bytes and the entity tag of an object."""
+    if _BEYOND_OBSTORE.search(key):
+        found = s3.s3fs_client().call_s3("head_object", Bucket=bucket, Key=key)
+        return found["ContentLength"], found["ETag"].strip('"')
+    import obstore
 
-            obstore.head(s3.object_store(bucket), key)
-    except FileNotFoundError:
-        return False
-    return True
+    meta = obstore.head(s3.object_store(bucket), key)
+    return meta["size"], (meta["e_tag"] or "").strip('"')
 
 
-def _read_s3(bucket: str, key: str, etag: str | None) -> bytes:
+def _read_s3(bucket: str, key: str, etag: str | None, span: tuple[int, int] | None) -> bytes:
     if _BEYOND_OBSTORE.search(key):
         from fsspec.asyn import sync
 
-        condition = {} if etag is None else {"IfMatch": f'"{etag}"'}
+        request = {"Bucket": bucket, "Key": key}
+        if etag is not None:
+            request["IfMatch"] = f'"{etag}"'
+        if span is not None:
+            request["Range"] = f"bytes={span[0]}-{span[1] - 1}"
         client = s3.s3fs_client()
-        content: bytes = sync(client.loop, _get_with_s3fs, client, {"Bucket": bucket, "Key": key, **condition})
+        content: bytes = sync(client.loop, _get_with_s3fs, client, request)
         return content
     import obstore
 
-    options: obstore.GetOptions = {} if etag is None else {"if_match": f'"{etag}"'}
+    options: obstore.GetOptions = {}
+    if etag is not None:
+        options["if_match"] = f'"{etag}"'
+    if span is not None:
+        options["range"] = span
     return obstore.get(s3.object_store(bucket), key, options=options).bytes().to_bytes()
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from unet_ray import storage
 from unet_ray.config_input import ImagesSection
 from unet_ray.datasets.prepared import read_pair
+from unet_ray.datasets.video import read_video_frame
 from unet_ray.errors import ChangedError, ImageError, NotFoundError
 from unet_ray.images.decode import decode_image, decode_mask, decode_mask_colours, decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.images.pages import take_page
+from unet_ray.images.video import is_video
 from unet_ray.labels.classes import ClassMap
 from unet_ray.schema import IDENTITY
 
@@ -42,7 +44,8 @@ FRAMES = pa.schema(
 class Pair:
     """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both.
 
-    ``mask`` is ``(H, W)`` uint8 class ids, or as `fetch_stored` says; None where there is none.
+    ``mask`` is ``(H, W)`` uint8 class ids, or as `fetch_stored` says; None where there is none. The frame of a video
+    has no file of its own: ``data`` is empty.
     """
 
     data: bytes
@@ -90,8 +93,8 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
 
     Raises:
         ImageError: A file is gone (missing_image, missing_mask), not the one that was planned (changed_image,
-            changed_mask), unusable (see `images.decode`), or the mask does not
-            fit: class_id_out_of_range, unknown_colour, mask_size_mismatch; missing_page: a volume has fewer pages.
+            changed_mask), unusable (see `images.decode` and `images.video`), or the mask does not fit:
+            class_id_out_of_range, unknown_colour, mask_size_mismatch; missing_page: a volume has fewer pages.
     """
     stored = fetch_stored(row, decode_mask if classes.recovery.read == "ids" else decode_mask_colours, policy)
     if stored.mask is None:
@@ -116,10 +119,14 @@ def fetch_stored(
     Raises:
         ImageError: As `fetch_pair`, but for what the numbers of a mask mean.
     """
-    if row.get("frame_index") is not None:
-        policy = replace(policy, frames="first")  # a page that was planned stands first, before those that follow it
-    data = _fetch(row, "image", policy)
-    image, plain = decode_image(data, policy)
+    if is_video(row["image_uri"]):
+        data, image, plain = b"", read_video_frame(row, policy), False
+        row = {**row, "frame_index": None}  # which is not its mask's
+    else:
+        if row.get("frame_index") is not None:
+            policy = replace(policy, frames="first")  # a page that was planned stands before those that follow it
+        data = _fetch(row, "image", policy)
+        image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
         return Pair(data=data, plain=plain, image=image, mask=None)
     if row["mask_uri"] == row["image_uri"]:

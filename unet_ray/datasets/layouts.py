@@ -17,6 +17,7 @@ from unet_ray.datasets.isbi import add_isbi
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.pairs import add_pairs
 from unet_ray.datasets.sniff import looks_like
+from unet_ray.datasets.video import add_video
 from unet_ray.datasets.voc import add_voc
 from unet_ray.errors import ConfigError, DatasetError
 
@@ -92,7 +93,7 @@ def list_inputs(config: Config) -> Iterator[Listing]:
     data = config.data
     with Listing() as listing:
         try:
-            layout_of(data.layout)(listing, root_of(config), data)
+            add_layout(listing, data.layout, root_of(config), config)
         except DatasetError as error:
             raise _with_hint(error, config) from None
         _check_labels(listing, labels_of(config))
@@ -103,6 +104,19 @@ def list_inputs(config: Config) -> Iterator[Listing]:
         listing.assign_splits(data, config.run.seed)
         _check_splits(listing, data)
         yield listing
+
+
+def add_layout(listing: Listing, name: str, root: str, config: Config) -> None:
+    """Add what lies under ``root`` by the layout of a name; videos are what needs more than ``data``.
+
+    Raises:
+        ConfigError: The layout is none of ours and cannot be imported.
+        DatasetError: The input is empty or not laid out as promised.
+    """
+    if name == "video":
+        add_video(listing, root, config)
+    else:
+        layout_of(name)(listing, root, config.data)
 
 
 def layout_of(name: str) -> Layout:

@@ -15,10 +15,12 @@ from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.inputs import add_folder, add_list
-from unet_ray.datasets.layouts import layout_of
+from unet_ray.datasets.layouts import add_layout
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.prepared import Prepared, iter_split, open_dataset
+from unet_ray.datasets.video import add_video
 from unet_ray.errors import CheckpointError
+from unet_ray.images.video import is_video
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
@@ -159,22 +161,34 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
 
 def _name_source(config: Config, prepared: Prepared | None) -> dict[str, Any]:
     """Return the settings that name where the frames come from, and for files how they are read."""
-    if prepared is None:
-        policy = {f"images.{key}": value for key, value in asdict(config.images).items()}
-        return {"predict.images": str(config.predict.images).rstrip("/"), **policy}
-    return {"predict.split": config.predict.split, "data.dataset": prepared.table.plan.run_id}
+    if prepared is not None:
+        return {"predict.split": config.predict.split, "data.dataset": prepared.table.plan.run_id}
+    sections = {"images": config.images} | ({"video": config.video} if _reads_videos(config) else {})
+    policy = {f"{name}.{key}": value for name, section in sections.items() for key, value in asdict(section).items()}
+    return {"predict.images": _images_uri(config), **policy}
 
 
 def _list_files(config: Config, listing: Listing) -> None:
-    images, masks, data = str(config.predict.images).rstrip("/"), config.predict.masks, config.data
-    if config.predict.layout is not None:
-        layout_of(config.predict.layout)(listing, images, data)
+    images, masks, data = _images_uri(config), config.predict.masks, config.data
+    if _reads_videos(config):
+        add_video(listing, images, config, masks and masks.rstrip("/"))
+    elif config.predict.layout is not None:
+        add_layout(listing, config.predict.layout, images, config)
     elif images.endswith(_LISTS):
         add_list(listing, images)
     else:
         add_folder(
             listing, images, masks and masks.rstrip("/"), image_suffix=data.image_suffix, mask_suffix=data.mask_suffix
         )
+
+
+def _images_uri(config: Config) -> str:
+    return str(config.predict.images).rstrip("/")
+
+
+def _reads_videos(config: Config) -> bool:
+    layout = config.predict.layout
+    return layout == "video" or (layout is None and is_video(_images_uri(config)))
 
 
 def _check_classes(known: tuple[str, ...], whose: str, wanted: tuple[str, ...]) -> None:

@@ -21,7 +21,8 @@ from unet_ray.config import Config
 from unet_ray.errors import ResourceError
 from unet_ray.train import run as train
 
-JOBS, KILLS = 4, 5
+JOBS, KILLS = 2, 10
+TORN = 2
 PATIENCE_S = 120
 
 
@@ -117,7 +118,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before_to_go_on_fro
     torn: list[Path] = []
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(train.run, config)
-        while len(torn) < KILLS:
+        while len(torn) < TORN:
             whole = manifests(config)
             wait_until(lambda whole=whole: bool(manifests(config) - whole), job)  # type: ignore[misc]
             known = set(folder.glob("*"))
@@ -129,8 +130,8 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before_to_go_on_fro
                 torn.append(begun)
         job.result(PATIENCE_S)
     mismatched = weights(config) != weights(undisturbed)
-    tally.add(trials=1, kills=KILLS, mismatched=int(mismatched))
-    assert len({path.name.split("-")[1] for path in torn}) == KILLS  # at a step each, so after a checkpoint each
+    tally.add(trials=1, kills=TORN, mismatched=int(mismatched))
+    assert len({path.name.split("-")[1] for path in torn}) == TORN  # at a step each, so after a checkpoint each
     assert not mismatched
 
 

@@ -159,6 +159,17 @@ def test_camvid_is_listed_by_its_folders(tmp_path: Path) -> None:
     assert found["unpaired_examples"] == [f"{tmp_path}/trainannot/gone.png"]
 
 
+@pytest.mark.parametrize("layout", ["camvid", "list"])
+def test_images_without_a_mask_can_be_left_out_of_every_layout(tmp_path: Path, layout: str) -> None:
+    touch(tmp_path, "train/a_1.png", "train/a_2.png", "trainannot/a_1.png")
+    (tmp_path / "list.csv").write_text("image,mask,split\ntrain/a_1.png,m.png,train\ntrain/a_2.png,,val\n")
+    root = f"{tmp_path}/list.csv" if layout == "list" else str(tmp_path)
+    config = Config(data=DataSection(layout=layout, root=root, split="lists", unlabelled="skip"))
+    with list_inputs(config) as listing:
+        assert [row["image_id"] for row in listing.rows()] == ["train/a_1.png"]
+        assert listing.summary()["without_mask_examples"] == [f"{tmp_path}/train/a_2.png"]
+
+
 @pytest.mark.parametrize(
     ("key", "found"), [("701_StillsRaw_full/0001TP_006690.png", "701_StillsRaw_full"), (None, "nothing")]
 )

@@ -156,7 +156,7 @@ def _excerpt(said: str) -> str:
 
 def _local_fault(error: Exception, uri: str) -> _Fault:
     number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return NotFoundError, "there is no such file or folder"
     if isinstance(error, PermissionError):
         reason = os.strerror(number or errno.EACCES)

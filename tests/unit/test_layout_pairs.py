@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from tests.unit.image_files import encode, gradient
 from unet_ray import storage
 from unet_ray.config import Config
-from unet_ray.config_file import parse_config
+from unet_ray.config_file import load_config, parse_config
 from unet_ray.config_input import DataSection, ImagesSection, LabelsSection
+from unet_ray.datasets.frames import fetch_pair
 from unet_ray.datasets.layouts import labels_of, list_inputs
 from unet_ray.datasets.listing import Row
-from unet_ray.errors import ConfigError, DatasetError
+from unet_ray.errors import ConfigError, DatasetError, ImageError
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.prepare import check_pairs
@@ -188,6 +189,22 @@ def test_a_file_without_two_equal_halves_is_quarantined(tmp_path: Path) -> None:
     write(tmp_path / "train/1.png", gradient(32, 95), "PNG")
     write(tmp_path / "train/2.png", gradient(32, 40), "PNG")
     assert masks_of(pairs_of(tmp_path), cut=48) == ["mask_size_mismatch", "too_narrow"]
+
+
+def test_a_model_of_ids_cannot_be_scored_on_masks_of_colours(tmp_path: Path) -> None:
+    write(tmp_path / "train/1.png", np.hstack([gradient(32, 48), draw_mask()]), "PNG")
+    [row] = list_pairs(pairs_of(tmp_path))[0]
+    with pytest.raises(
+        ImageError, match=r"colour_mask: .*train/1\.png: half of a file is colours, not class ids; labels"
+    ):
+        fetch_pair(row, make_class_map(LabelsSection(preset="cityscapes_19")), ImagesSection())
+
+
+@pytest.mark.parametrize(("name", "num_classes", "read"), [("pairs_8", 8, "colour"), ("pairs_bins13", 13, "red")])
+def test_the_shipped_configurations_read_pairs(name: str, num_classes: int, read: str) -> None:
+    path = Path(__file__).parents[2] / f"jobs/configs/{name}.yaml"
+    classes = make_class_map(labels_of(load_config(str(path))))
+    assert (classes.num_classes, classes.recovery.read) == (num_classes, read)
 
 
 @pytest.mark.parametrize("scheme", ["ids", "channel"])

@@ -135,6 +135,17 @@ def test_synthetic_frames_lie_with_the_run_or_where_they_are_put(tmp_path: Path)
     assert root_of(Config(data=DataSection(layout="synthetic", root="s3://b/x"))) == "s3://b/x"
 
 
+@pytest.mark.parametrize("layout", ["camvid", "list"])
+def test_images_without_a_mask_can_be_left_out_of_every_layout(tmp_path: Path, layout: str) -> None:
+    touch(tmp_path, "train/a_1.png", "train/a_2.png", "trainannot/a_1.png")
+    (tmp_path / "list.csv").write_text("image,mask,split\ntrain/a_1.png,m.png,train\ntrain/a_2.png,,val\n")
+    root = f"{tmp_path}/list.csv" if layout == "list" else str(tmp_path)
+    config = Config(data=DataSection(layout=layout, root=root, split="lists", unlabelled="skip"))
+    with list_inputs(config) as listing:
+        assert [row["image_id"] for row in listing.rows()] == ["train/a_1.png"]
+        assert listing.summary()["without_mask_examples"] == [f"{tmp_path}/train/a_2.png"]
+
+
 @pytest.mark.parametrize(
     ("name", "first", "last", "num_classes", "ignored_values"),
     [

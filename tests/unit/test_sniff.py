@@ -84,6 +84,13 @@ def test_a_wrong_layout_is_told_which_one_it_looks_like(tmp_path: Path, name: st
         rows_of(config)
 
 
+@pytest.mark.parametrize("chosen", ["folder", "pairs", "isbi"])
+def test_a_list_given_as_a_folder_is_told_to_be_one(tmp_path: Path, chosen: str) -> None:
+    (tmp_path / "pairs.csv").write_text("image,mask\n")
+    with pytest.raises(DatasetError, match=r"pairs\.csv.*: no such folder; .*; it looks like data\.layout: list$"):
+        rows_of(Config(data=DataSection(layout=chosen, root=f"{tmp_path}/pairs.csv")))
+
+
 def test_a_layout_that_fits_by_its_names_gets_no_hint(tmp_path: Path) -> None:
     make_tree(tmp_path, "folder")
     with pytest.raises(DatasetError, match=r"data\.mask_suffix, which are '' and '_x'$"):

@@ -163,9 +163,9 @@ def _check_labels(listing: Listing, labels: LabelsSection) -> None:
 
 def _with_hint(error: DatasetError, config: Config) -> DatasetError:
     layout = looks_like(root_of(config))
-    return (
-        error if layout in (None, config.data.layout) else DatasetError(f"{error}; it looks like data.layout: {layout}")
-    )
+    if layout in (None, config.data.layout):
+        return error
+    return DatasetError(f"{error}; it looks like data.layout: {layout}")
 
 
 def _skip_unlabelled(listing: Listing) -> None:

@@ -49,23 +49,19 @@ def add_pairs(listing: Listing, root: str, data: DataSection) -> None:
         DatasetError: There are no images, or there are some elsewhere, as where masks are files of their own.
     """
     folders = _find_images(root)
-    trees: dict[str, dict[str, _Found]] = {}
-    for folder, found in folders.items():
-        parent, _, name = folder.rpartition("/")
-        if name in SPLITS:
-            trees.setdefault(parent, {})[name] = found
+    trees = _find_trees(folders)
     top = min(trees, key=lambda parent: (bool(parent), parent.count("/"), parent), default=None)
-    copies = [parent for parent, tree in trees.items() if parent != top and tree == trees[top or ""]]
-    taken = [""] if top is None else [_join(parent, split) for parent in (top, *copies) for split in trees[parent]]
-    _require_no_others(root, folders, taken)
     if top is None:
+        _require_no_others(root, folders, {""})
         add_folder(listing, root, None)
     else:
+        copies = [parent for parent, tree in trees.items() if parent != top and tree == trees[top]]
+        _require_no_others(root, folders, {_join(parent, split) for parent in (top, *copies) for split in trees[top]})
         _add_tree(listing, root, top, trees[top])
-    for copy in copies:
-        repeats = sum(found.images for found in trees[copy].values())
-        listing.num_repeats += repeats
-        logger.warning("%s/%s holds the same pairs again: its %d images are left out", root, copy, repeats)
+        for copy in copies:
+            repeats = sum(found.images for found in trees[copy].values())
+            listing.num_repeats += repeats
+            logger.warning("%s/%s holds the same pairs again: its %d images are left out", root, copy, repeats)
     listing.pair_with_themselves()
 
 
@@ -84,8 +80,18 @@ def _find_images(root: str) -> dict[str, _Found]:
     return folders
 
 
-def _require_no_others(root: str, folders: Mapping[str, _Found], taken: list[str]) -> None:
-    strange = sorted(folders.keys() - set(taken))
+def _find_trees(folders: Mapping[str, _Found]) -> dict[str, dict[str, _Found]]:
+    """Return the folders called as splits, by the folder that they lie in."""
+    trees: dict[str, dict[str, _Found]] = {}
+    for folder, found in folders.items():
+        parent, _, name = folder.rpartition("/")
+        if name in SPLITS:
+            trees.setdefault(parent, {})[name] = found
+    return trees
+
+
+def _require_no_others(root: str, folders: Mapping[str, _Found], taken: set[str]) -> None:
+    strange = sorted(folders.keys() - taken)
     if strange:
         named = ", ".join(f"{folder or '.'}/" for folder in strange[:5])
         raise DatasetError(

@@ -19,13 +19,15 @@ from typing import Any
 import cv2
 import torch
 
+from tests.bench import labels
 from tests.bench.peers import plain_loop, plain_recipe
 from unet_ray import prepare, runtime
 from unet_ray.checkpoint import ModelCard, save_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import parse_config
-from unet_ray.datasets import camvid, synthetic
+from unet_ray.datasets import synthetic
 from unet_ray.history import read_history
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict import run as predict
 from unet_ray.table.commit import Progress
@@ -58,7 +60,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         {
             "run": {"storage": str(scratch), "name": "bench"},
             "data": {"root": str(images.parent)},
-            "labels": {"classes": list(camvid.CLASSES), "ignore_ids": [11, 255]},
+            "labels": {"preset": "camvid_11"},
             "model": {"width": WIDTH},
             "augment": {"crop": list(CROP)},
             "train": {"epochs": EPOCHS, "batch_size": TRAIN_BATCH, "eval_every": 100},
@@ -70,9 +72,18 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     first = next(images.iterdir())
     height, width_px = cv2.imread(str(first)).shape[:2]
     return [
+        *measure_labels(),
         *measure_prepare(config, images, masks, scratch),
         *measure_predict(config, images, scratch, height, width_px),
         *measure_train(config),
+    ]
+
+
+def measure_labels() -> list[dict[str, Any]]:
+    first, warm, plain = labels.measure()
+    return [
+        row("colours of JPEG masks, first mask", first, "Mpx/s", "search per pixel, NumPy", plain),
+        row("colours of JPEG masks, warm", warm, "Mpx/s", "search per pixel, NumPy", plain),
     ]
 
 
@@ -158,10 +169,7 @@ def frames(folder: Path) -> tuple[Path, Path]:
 def save_untrained(config: Config) -> None:
     """Store a checkpoint of random weights: speed does not depend on them."""
     card = ModelCard(
-        classes=camvid.CLASSES,
-        palette=camvid.PALETTE,
-        ignore_ids=(11, 255),
-        background=None,
+        class_map=make_class_map(config.labels),
         width=WIDTH,
         depth=config.model.depth,
         mean=(100.0, 100.0, 100.0),

@@ -158,7 +158,9 @@ def cut_pair(pixels: NDArray[np.uint8], policy: ImagesSection) -> tuple[NDArray[
 
 
 def _decode_mask(data: bytes, recovery: Recovery, policy: ImagesSection) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    return decode_mask(data, policy) if recovery.read == "ids" else decode_mask_colours(data, policy)
+    if recovery.read == "ids":
+        return decode_mask(data, policy)
+    return decode_mask_colours(data, policy, exact=recovery.needs_exact_pixels)
 
 
 def _fetch(row: Mapping[str, Any], what: str, policy: ImagesSection) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import torch
 
+from tests.bench import labels
 from tests.bench.clock import Clock, row
 from tests.bench.peers import plain_recipe
 from tests.bench.preparation import measure_prepare
@@ -72,9 +73,18 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     first = next(images.iterdir())
     height, width_px = cv2.imread(str(first)).shape[:2]
     return [
+        *measure_labels(),
         *measure_prepare(scratch, images.parent),
         *measure_predict(config, images, scratch, height, width_px),
         *measure_train(config),
+    ]
+
+
+def measure_labels() -> list[dict[str, Any]]:
+    first, warm, plain = labels.measure()
+    return [
+        row("colours of JPEG masks, first mask", first, "Mpx/s", "search per pixel, NumPy", plain),
+        row("colours of JPEG masks, warm", warm, "Mpx/s", "search per pixel, NumPy", plain),
     ]
 
 

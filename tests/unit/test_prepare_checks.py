@@ -1,17 +1,19 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from tests.unit.image_files import POLICY, encode, gradient
+from tests.unit.image_files import POLICY, encode, gradient, palette_of
 from tests.unit.tiny_dataset import CLASSES
 from unet_ray import storage
-from unet_ray.config_input import ImagesSection
+from unet_ray.config_input import ImagesSection, LabelsSection
 from unet_ray.errors import AccessError
 from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.images.resize import resize_image, resize_mask
+from unet_ray.labels.scheme import make_class_map
 from unet_ray.prepare import check_pairs
 from unet_ray.schema import DATASET
 
@@ -163,3 +165,53 @@ def test_what_the_user_can_repair_stops_the_job_instead(tmp_path: Path, monkeypa
     monkeypatch.setattr(storage, "read_bytes", refuse)
     with pytest.raises(AccessError):
         check(planned(tmp_path, None, None))
+
+
+def check_labels_of(root: Path, mask: bytes, **labels: Any) -> dict[str, Any]:
+    classes = make_class_map(LabelsSection(**labels))
+    [row] = check_pairs([planned(root, GOOD, mask)], classes=classes, policy=POLICY, resize=None).to_pylist()
+    return dict(row)
+
+
+def ids_of(checked: dict[str, Any]) -> list[list[int]]:
+    assert checked["status"] == "ok", checked["error_message"]
+    return decode_stored_mask(checked["mask"], checked["height"], checked["width"], "png").tolist()
+
+
+IDS = np.array([[0] * 8, [1] * 8, [2] * 8, [2] * 8, [1] * 8, [0] * 8], np.uint8)
+RED = np.dstack([IDS, IDS * 0, IDS * 0])
+NAMED: dict[str, Any] = {"classes": ("a", "b", "c"), "palette": ((10, 0, 0), (0, 90, 0), (0, 0, 200))}
+
+
+def test_palette_masks_give_their_indices_as_ids_and_their_colours_as_colours(tmp_path: Path) -> None:
+    colours = [value for colour in NAMED["palette"] for value in colour]
+    mask = encode(palette_of(IDS, colours), "PNG")
+    assert ids_of(check_labels_of(tmp_path, mask, **NAMED)) == IDS.tolist()
+    assert ids_of(check_labels_of(tmp_path, mask, **NAMED, scheme="colours")) == IDS.tolist()
+
+
+def test_ids_in_a_channel_are_read_from_files_that_keep_them(tmp_path: Path) -> None:
+    section = {"classes": ("a", "b", "c"), "scheme": "channel"}
+    assert ids_of(check_labels_of(tmp_path, encode(RED, "PNG"), **section)) == IDS.tolist()
+    lossy = check_labels_of(tmp_path, encode(RED, "JPEG"), **section)
+    assert lossy["error_code"] == "lossy_mask"
+    deep = cv2.imencode(".png", RED[:, :, ::-1].astype(np.uint16))[1].tobytes()
+    refused = check_labels_of(tmp_path, deep, **section)
+    assert refused["error_code"] == "unsupported_mode"
+    assert "16 bits a channel; store ids in channels of 8 bits" in refused["error_message"]
+
+
+def test_bins_of_a_jpeg_are_read(tmp_path: Path) -> None:
+    bright = np.full((6, 8, 3), 130, np.uint8)
+    assert ids_of(check_labels_of(tmp_path, encode(bright, "JPEG"), scheme="bins")) == [[6] * 8] * 6
+
+
+def test_an_unknown_colour_quarantines_its_pair_and_not_the_next(tmp_path: Path) -> None:
+    mask = np.array(NAMED["palette"], np.uint8)[IDS]
+    assert ids_of(check_labels_of(tmp_path, encode(mask, "PNG"), **NAMED, scheme="colours")) == IDS.tolist()
+    mask[0, :3] = (1, 2, 3)
+    refused = check_labels_of(tmp_path, encode(mask, "PNG"), **NAMED, scheme="colours")
+    assert (refused["status"], refused["error_code"], refused["mask"]) == ("quarantined", "unknown_colour", None)
+    assert "colours (1, 2, 3) (3 px) are not known (labels.palette, labels.max_distance)" in refused["error_message"]
+    near = check_labels_of(tmp_path, encode(mask, "PNG"), **NAMED, scheme="colours", max_distance="any")
+    assert ids_of(near) == IDS.tolist()

@@ -19,6 +19,7 @@ from unet_ray.images.encode import decode_stored_mask
 from unet_ray.images.pages import take_page
 from unet_ray.images.video import is_video
 from unet_ray.labels.classes import ClassMap
+from unet_ray.labels.recovery import Recovery
 from unet_ray.schema import IDENTITY
 
 FRAMES = pa.schema(
@@ -96,7 +97,7 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
             changed_mask), unusable (see `images.decode` and `images.video`), or the mask does not fit:
             class_id_out_of_range, unknown_colour, mask_size_mismatch; missing_page: a volume has fewer pages.
     """
-    stored = fetch_stored(row, decode_mask if classes.recovery.read == "ids" else decode_mask_colours, policy)
+    stored = fetch_stored(row, functools.partial(_decode_mask, recovery=classes.recovery), policy)
     if stored.mask is None:
         return stored
     try:
@@ -169,6 +170,12 @@ def cut_pair(pixels: NDArray[np.uint8], policy: ImagesSection) -> tuple[NDArray[
         raise ImageError("too_narrow", f"{width} px wide, cut at {cut}: one half is empty (images.cut)")
     halves = (np.ascontiguousarray(pixels[:, :cut]), np.ascontiguousarray(pixels[:, cut:]))
     return halves if policy.photo == "left" else (halves[1], halves[0])
+
+
+def _decode_mask(data: bytes, policy: ImagesSection, recovery: Recovery) -> NDArray[Any]:
+    if recovery.read == "ids":
+        return decode_mask(data, policy)
+    return decode_mask_colours(data, policy, exact=recovery.needs_exact_pixels)
 
 
 def _fetch(row: Mapping[str, Any], what: str, policy: ImagesSection) -> bytes:

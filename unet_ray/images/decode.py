@@ -31,6 +31,7 @@ _EIGHT_BIT = ("1", "L", "LA", "P", "RGB", "RGBA")
 _ORIENTATION_TAG = 0x0112
 _PNG_BIT_DEPTH = 24  # offset of the bit depth in the IHDR chunk (PNG specification, 11.2.2)
 _BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
+_LOSSY = "the mask is a JPEG, which does not keep ids; store masks as PNG"
 _LONGEST_SIDE = 1_000_000  # where libpng and OpenCV stop
 
 
@@ -110,7 +111,7 @@ def decode_mask(data: bytes, policy: ImagesSection) -> NDArray[np.uint16]:
     """
     with _open(data, policy) as file:
         if file.kind == "JPEG":
-            raise ImageError("lossy_mask", "the mask is a JPEG, which does not keep ids; store masks as PNG")
+            raise ImageError("lossy_mask", _LOSSY)
         if file.kind == "PNG" and file.mode == "L" and file.bits == 8 and not file.animated:
             ids = _decode_cv2(file, cv2.IMREAD_GRAYSCALE)
         elif file.mode in ("1", "L"):
@@ -130,12 +131,21 @@ def decode_mask(data: bytes, policy: ImagesSection) -> NDArray[np.uint16]:
         return _upright(ids.astype(np.uint16), file.orientation)
 
 
-def decode_mask_colours(data: bytes, policy: ImagesSection) -> NDArray[np.uint8]:
+def decode_mask_colours(data: bytes, policy: ImagesSection, *, exact: bool = False) -> NDArray[np.uint8]:
     """Decode a mask to ``(H, W, 3)`` uint8 RGB, upright; palettes become colours, transparency is dropped.
 
+    With ``exact``, the channels hold ids: files whose numbers would come out changed are refused.
+
     Raises:
-        ImageError: As `decode_image`, but never alpha.
+        ImageError: As `decode_image`, but never alpha; with ``exact`` also lossy_mask for a JPEG, and unsupported_mode
+            for more than 8 bits a channel.
     """
+    if exact:
+        with _open(data, policy) as file:
+            if file.kind == "JPEG":
+                raise ImageError("lossy_mask", _LOSSY)
+            if file.bits > 8:
+                raise ImageError("unsupported_mode", f"{file.bits} bits a channel; store ids in channels of 8 bits")
     return decode_image(data, replace(policy, alpha="drop"))[0]
 
 

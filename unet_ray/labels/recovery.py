@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from unet_ray.errors import ImageError
 from unet_ray.schema import IGNORE_INDEX
 
-Read = Literal["ids", "red", "green", "blue", "max", "colour"]
-"""What of a pixel is its key: the stored number, one of its channels, the largest of them, or its colour."""
+Read = Literal["ids", "red", "green", "blue", "max", "bins", "colour"]
+"""What of a pixel is its key: the stored number, the id in one of its channels or in the largest of them, its red where
+neighbours mean the same, or its colour."""
+
+_CHANNELS: Mapping[Read, int] = {"red": 0, "green": 1, "blue": 2, "bins": 0}
 
 _UNKNOWN, _UNSEEN = 253, 254  # in tables: a key of no class, and a colour that nobody asked for yet
 _COLOURS_AT_ONCE = 65_536
@@ -42,6 +45,11 @@ class Recovery:
     unknown: Literal["reject", "ignore"] = "reject"
     mode_filter: int = 1
     hood: tuple[int, int] | None = None
+
+    @property
+    def needs_exact_pixels(self) -> bool:
+        """Whether a number that is a little off is another class, so that JPEG and scaling would spoil it unseen."""
+        return self.read in ("red", "green", "blue", "max")
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> "Recovery":
@@ -80,7 +88,7 @@ class Recovery:
         elif self.read == "max":
             values = pixels.max(axis=2)
         else:
-            values = pixels[:, :, ("red", "green", "blue").index(self.read)]
+            values = pixels[:, :, _CHANNELS[self.read]]
         mask = np.take(_value_table(self), values)
         strange = mask == _UNKNOWN
         if strange.any():

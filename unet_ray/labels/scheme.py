@@ -197,7 +197,7 @@ def _stored(labels: LabelsSection, source: Preset) -> list[tuple[tuple[int, ...]
 
 def _recovery(labels: LabelsSection, keys: Mapping[tuple[int, ...], int], classes: Sequence[str]) -> Recovery:
     reads: dict[str, Read] = {
-        "ids": "ids", "channel": labels.channel, "colours": "colour", "bins": "red", "kmeans": "colour"
+        "ids": "ids", "channel": labels.channel, "colours": "colour", "bins": "bins", "kmeans": "colour"
     }  # fmt: skip
     far = "any" if labels.scheme == "kmeans" else labels.max_distance or 0
     hood = None

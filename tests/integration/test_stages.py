@@ -86,6 +86,8 @@ def test_finished_stages_are_left_alone_and_other_settings_are_refused_by_name(
         train.run(tiny_config(root, optim__lr="0.01"))
     with pytest.raises(PlanMismatchError, match=r"data\.resize: .* was begun with null, this job has \[48, 48\]"):
         prepare.run(tiny_config(root, data__resize="[48, 48]"))
+    with pytest.raises(PlanMismatchError, match=r"data\.val_fraction: .* was begun with 0\.25, this job has 0\.5"):
+        prepare.run(tiny_config(root, data__val_fraction="0.5"))
     with pytest.raises(PlanMismatchError, match=r'predict\.split: .* was begun with "val", this job has "train"'):
         predict.run(tiny_config(root, predict__split="train"))
 
@@ -157,5 +159,6 @@ def test_every_output_carries_its_resolved_configuration_and_plain_columns(
         assert b"storage:" in storage.read_bytes(f"{uri}/config.yaml")
     stats = json.loads(storage.read_bytes(f"{config.dataset_uri}/stats.json"))
     assert stats["splits"]["train"]["ok"] == 21
+    assert stats["input"]["split"]["rows"] == {"train": 21, "val": 7, "test": 0}
     part = open_table(config.predictions_uri).part_uris()[0]
     assert not any("extension" in str(field.type) for field in pq.read_schema(part))

@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "test")
 _LINES = {
     "ratio": ("place_in_line(image_id), place", "image"),
     "group": ('place_in_line("group"), "group"', '(SELECT DISTINCT "group" FROM image)'),
-    "contiguous": ("0, place", "image"),
+    "contiguous": ("place, 0", "image"),
 }
 """By what units are ordered, and where they are; no two units have the same place."""
 

@@ -21,7 +21,7 @@ _COLUMNS = ("split", "status", "error_code", "height", "width", *DATASET_SUMMED)
 
 
 def compute_stats(uri: str) -> dict[str, Any]:
-    """Return the statistics of a published dataset as JSON values; memory does not grow with its rows.
+    """Return the statistics of a published dataset as JSON values, from one part at a time.
 
     Per split: rows, ok, quarantined by code, sizes, a histogram of brightness, and per class the pixels, their share
     of the labelled pixels, the images it occurs in and the pixels of those. For the training split also the

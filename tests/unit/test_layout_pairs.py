@@ -200,7 +200,7 @@ def test_a_model_of_ids_cannot_be_scored_on_masks_of_colours(tmp_path: Path) -> 
         fetch_pair(row, make_class_map(LabelsSection(preset="cityscapes_19")), ImagesSection())
 
 
-@pytest.mark.parametrize(("name", "num_classes", "read"), [("pairs_8", 8, "colour"), ("pairs_bins13", 13, "red")])
+@pytest.mark.parametrize(("name", "num_classes", "read"), [("pairs_8", 8, "colour"), ("pairs_bins13", 13, "bins")])
 def test_the_shipped_configurations_read_pairs(name: str, num_classes: int, read: str) -> None:
     path = Path(__file__).parents[2] / f"jobs/configs/{name}.yaml"
     classes = make_class_map(labels_of(load_config(str(path))))
@@ -218,7 +218,7 @@ def test_a_scheme_of_ids_is_refused_at_once(scheme: str) -> None:
 def test_bins_take_neither_the_classes_nor_the_filter_of_the_colours() -> None:
     labels = labels_of(Config(data=DataSection(layout="pairs"), labels=LabelsSection(scheme="bins")))
     classes = make_class_map(labels)
-    assert (classes.num_classes, classes.recovery.mode_filter, classes.recovery.read) == (13, 1, "red")
+    assert (classes.num_classes, classes.recovery.mode_filter, classes.recovery.read) == (13, 1, "bins")
 
 
 def test_clusters_are_named_by_the_classes_but_not_filtered() -> None:

@@ -4,6 +4,7 @@ Counts are integers and are added; a ratio is computed once, at the end, and is 
 The confusion matrix has the true class as row and the predicted class as column.
 """
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,22 @@ def count_classes(mask: NDArray[np.uint8], num_classes: int) -> tuple[NDArray[np
     """Return the ``(K,)`` int64 pixels of each class, and the number of ignored pixels."""
     counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
     return counts[:num_classes].astype(np.int64), int(counts[IGNORE_INDEX])
+
+
+def balance_classes(class_pixels: Sequence[int], class_image_pixels: Sequence[int]) -> tuple[float, ...]:
+    """Return the weight of each class by median frequency balancing (Eigen and Fergus, ICCV 2015, section 6.3.2).
+
+    The median of all class frequencies over the class's own, a frequency being the class's share of the pixels of the
+    images it occurs in. A class that never occurs weighs 0.
+
+    Args:
+        class_pixels: Pixels of each class.
+        class_image_pixels: Pixels, whatever their class, of the images that each class occurs in.
+    """
+    pairs = zip(class_pixels, class_image_pixels, strict=True)
+    frequencies = [pixels / total if total else 0.0 for pixels, total in pairs]
+    median = statistics.median([value for value in frequencies if value] or [0.0])
+    return tuple(median / value if value else 0.0 for value in frequencies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

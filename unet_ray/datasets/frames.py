@@ -1,7 +1,8 @@
 """Decoded frames: from a prepared dataset, or from files; for validation, prediction and the report. Runs in tasks."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,15 @@ FRAMES = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both."""
+    """A decoded pair: the image's file, whether it is plain (`decode.decode_image`), and the pixels of both.
+
+    ``mask`` is ``(H, W)`` uint8 class ids, or as `fetch_stored` says; None where there is none.
+    """
 
     data: bytes
     plain: bool
     image: NDArray[np.uint8]
-    mask: NDArray[np.uint8] | None
+    mask: NDArray[Any] | None
 
 
 def load_frames(rows: Sequence[Mapping[str, Any]], *, classes: ClassMap, policy: ImagesSection) -> pa.Table:
@@ -89,20 +93,37 @@ def fetch_pair(row: Mapping[str, Any], classes: ClassMap, policy: ImagesSection)
             changed_mask), unusable (see `images.decode`), or the mask does not
             fit: class_id_out_of_range, unknown_colour, mask_size_mismatch.
     """
+    decode = functools.partial(_decode_mask, recovery=classes.recovery, policy=policy)
+    stored = fetch_stored(row, decode, policy)
+    if stored.mask is None:
+        return stored
+    try:
+        return replace(stored, mask=classes.recovery.to_class_ids(stored.mask))
+    except ImageError as error:
+        raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
+
+
+def fetch_stored(row: Mapping[str, Any], decode: Callable[[bytes], NDArray[Any]], policy: ImagesSection) -> Pair:
+    """Fetch, decode and check the files of a planned row, its mask as ``decode`` reads the file, without labels.
+
+    The mask beside a photo in one file is ``(H, W, 3)`` uint8 RGB, and ``decode`` is not asked.
+
+    Raises:
+        ImageError: As `fetch_pair`, but for what the numbers of a mask mean.
+    """
     data = _fetch(row, "image", policy)
     image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
         return Pair(data=data, plain=plain, image=image, mask=None)
-    both = row["mask_uri"] == row["image_uri"]
-    if both:
-        image, colours = cut_pair(image, policy)
+    if row["mask_uri"] == row["image_uri"]:
+        image, mask = cut_pair(image, policy)
         plain = False
-    try:
-        pixels = colours if both else _decode_mask(_fetch(row, "mask", policy), classes.recovery, policy)
-        mask = classes.recovery.to_class_ids(pixels)
-    except ImageError as error:
-        raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
-    if mask.shape != image.shape[:2]:
+    else:
+        try:
+            mask = decode(_fetch(row, "mask", policy))
+        except ImageError as error:
+            raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
+    if mask.shape[:2] != image.shape[:2]:
         sizes = f"image {image.shape[0]} x {image.shape[1]}, mask {mask.shape[0]} x {mask.shape[1]}"
         raise ImageError("mask_size_mismatch", f"{sizes} px (height x width)")
     return Pair(data=data, plain=plain, image=image, mask=mask)

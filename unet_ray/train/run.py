@@ -1,7 +1,6 @@
 """Starting, watching and finishing a training run. Runs on the driver, with Ray connected."""
 
 import logging
-import statistics
 import time
 import uuid
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
 from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import CheckpointError, ConfigError, ExistsError, PlanMismatchError, ResourceError
 from unet_ray.faults import outlast
+from unet_ray.metrics import balance_classes
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
 from unet_ray.train.failures import Failures, describe, died
@@ -85,9 +85,7 @@ def run(config: Config) -> TrainResult:
 def class_weights(config: Config, prepared: Prepared) -> tuple[float, ...] | None:
     """Return the cross-entropy weight of each class, or None for none.
 
-    ``median`` is median frequency balancing (Eigen and Fergus, ICCV 2015, section 6.3.2): the median of all class
-    frequencies over the class's own, a frequency being the class's share of the pixels of the images it occurs in.
-    ``sqrt`` is its square root. A class that never occurs weighs 0.
+    ``median`` is median frequency balancing (`metrics.balance_classes`), ``sqrt`` its square root.
 
     Raises:
         ConfigError: The given weights are not one per class.
@@ -103,11 +101,8 @@ def class_weights(config: Config, prepared: Prepared) -> tuple[float, ...] | Non
             )
         return wanted
     split = prepared.stats["splits"]["train"]
-    pairs = zip(split["class_pixels"], split["class_image_pixels"], strict=True)
-    frequencies = [pixels / images if images else None for pixels, images in pairs]
-    median = statistics.median(value for value in frequencies if value)
     power = 0.5 if wanted == "sqrt" else 1.0
-    return tuple((median / value) ** power if value else 0.0 for value in frequencies)
+    return tuple(weight**power for weight in balance_classes(split["class_pixels"], split["class_image_pixels"]))
 
 
 def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> dict[str, Any]:

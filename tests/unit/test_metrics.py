@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from unet_ray.metrics import ClassScore, count_classes, count_confusion, score
+from unet_ray.metrics import ClassScore, balance_classes, count_classes, count_confusion, score
 from unet_ray.schema import IGNORE_INDEX
 
 Counts = NDArray[np.int64]
@@ -144,3 +144,9 @@ def test_a_flat_matrix_scores_as_a_square_one() -> None:
 def test_counts_beyond_float_precision_are_summed_exactly() -> None:
     huge = 2**60 + 1
     assert score([huge, 1, 0, 1]).classes[0] == ClassScore(tp=huge, fp=0, fn=1, iou=huge / (huge + 1))
+
+
+def test_median_frequency_weights_balance_classes_and_leave_out_those_that_never_occur() -> None:
+    # Frequencies where they occur: 1/2, 1/4, 1/8.
+    assert balance_classes([50, 10, 5, 0], [100, 40, 40, 0]) == (0.5, 1.0, 2.0, 0.0)
+    assert balance_classes([0, 0], [0, 0]) == (0.0, 0.0)

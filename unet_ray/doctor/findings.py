@@ -283,11 +283,13 @@ def _leak(scan: Scan, split: str, other: str, image_ids: Callable[[Sequence[int]
 
 def _purity(scan: Scan, form: str, labels: LabelsSection, classes: ClassMap | None, seed: int) -> list[Purity]:
     if form == "ids":
+        if not scan.ids.pixels:
+            return []
         share = None
-        if classes is not None and scan.ids.pixels:
+        if classes is not None:
             known = known_values(scan.ids.rows[:, 0], "ids", classes.recovery)
             share = int(scan.ids.rows[known, 1].sum()) / scan.ids.pixels
-        return [Purity("ids", share, "pixels of a known id, in all masks")]
+        return [Purity("ids", share, "pixels of a known id, configured or else suggested, in all masks")]
     pixels = sample_of(scan, "colours")
     if not len(pixels):
         return []

@@ -66,7 +66,7 @@ class Scan:
         """Return the scan as `from_json` reads it."""
         return json.dumps(
             {
-                "counts": [[*key, count] for key, count in self.counts.items()],
+                "counts": [[*key, count] for key, count in sorted(self.counts.items())],
                 **{name: [(t := getattr(self, name)).rows.tolist(), t.dropped] for name in ("ids", "colours", "cells")},
                 **{name: getattr(self, name) for name in ("examples", "samples")},
                 "thumbs": {split: thumbs.tobytes().hex() for split, thumbs in self.thumbs.items()},

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unet_ray.config_input import LabelsSection
 from unet_ray.doctor.scan import Scan, known_values
 from unet_ray.doctor.schemes import find_peaks, fit_preset, fit_preset_to_lossy
-from unet_ray.doctor.tally import Tally
+from unet_ray.doctor.tally import Tally, add_up
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.presets import PRESETS
 from unet_ray.labels.recovery import MOST_CLASSES, unpack_colours
@@ -43,7 +43,7 @@ def suggest(scan: Scan, labels: LabelsSection, classes: ClassMap | None) -> Sugg
     that fits is taken, or a class is made of every value; of lossy colours, of every colour that others lie around.
     """
     form = "ids" if scan.counts["form", "ids"] >= scan.counts["form", "colours"] else "colours"
-    tally = scan.ids if form == "ids" else scan.colours
+    tally = scan.ids if form == "ids" else add_up((scan.colours, _as_colours(scan.ids)))
     if not tally.pixels:
         return None
     if classes is not None and (classes.recovery.read == "ids") == (form == "ids"):
@@ -145,6 +145,12 @@ def _ignore(labels: dict[str, Any], strange: NDArray[np.int64], tally: Tally, re
 
 def _class_map(preset: str, scheme: str) -> ClassMap:
     return make_class_map(Suggestion({"preset": preset, "scheme": scheme}, "").section)
+
+
+def _as_colours(ids: Tally) -> Tally:
+    """Return what files that could be ids hold when they are read as colours: all their channels are equal."""
+    rows = ids.rows[ids.rows[:, 0] < 256]
+    return Tally(rows * (0x010101, 1, 1))
 
 
 def _unknown(tally: Tally, form: str, classes: ClassMap) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ def suggestion_yaml(found: Findings) -> str:
     """Return the suggested section as YAML that a configuration takes, empty where there is none."""
     if found.suggestion is None:
         return ""
-    return yaml.safe_dump({"labels": found.suggestion.labels}, sort_keys=False, allow_unicode=True, width=110)
+    labels = {"labels": found.suggestion.labels}
+    return yaml.safe_dump(labels, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
 
 
 def value_text(row: ValueRow) -> str:
@@ -75,6 +76,9 @@ def _paragraphs(found: Findings) -> Iterator[Sequence[str]]:
     ]
     if examples or leaks:
         yield [*examples, *leaks]
-    yield [f"{len(found.problems)} problems", *(f"- {problem}" for problem in found.problems)]
+    yield [
+        f"{len(found.problems)} problem{'s' * (len(found.problems) != 1)}",
+        *(f"- {problem}" for problem in found.problems),
+    ]
     if found.suggestion is not None:
-        yield [f"suggested, for {found.suggestion.reason}:", suggestion_yaml(found).rstrip()]
+        yield [f"suggested labels ({found.suggestion.reason}):", suggestion_yaml(found).rstrip()]

@@ -2,7 +2,9 @@
 
 A difference hash says of each of 64 places whether the picture gets brighter to the right (Krawetz, "Kind of like
 that", hackerfactor.com, 2013). Two hashes that differ in at most `MOST_BITS` bits agree in one of as many bands plus
-one, so that only frames which share a band are compared; what is left is held to the thumbnails themselves.
+one, so that only frames which share a band are compared; what is left is held to the thumbnails themselves. Where
+very many share a band, as in the film of a camera that stands still, a frame is compared with those whose hashes go on
+alike.
 """
 
 from typing import NamedTuple
@@ -19,6 +21,7 @@ MOST_GREY = 12.0
 _WIDTH, _HEIGHT = 9, 8
 THUMB_PIXELS = _WIDTH * _HEIGHT
 _BANDS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))  # first bit and number of bits
+_CROWD = 512  # others on either side, in the order of the hashes from the band on, that a frame is compared with
 _PAIRS_AT_ONCE = 2**20
 _ONES = np.array([value.bit_count() for value in range(65536)], np.uint8)
 
@@ -58,11 +61,12 @@ def find_twins(thumbs: NDArray[np.uint8], other_thumbs: NDArray[np.uint8]) -> Tw
     nothing = np.iinfo(np.int64).max
     best = np.full(len(hashes), nothing)  # bits apart, then the place of the other: the least is the nearest
     for first, bits in _BANDS:
-        shift, mask = np.uint64(first), np.uint64(2**bits - 1)
-        bands, other_bands = hashes >> shift & mask, other_hashes >> shift & mask
-        order = np.argsort(other_bands, kind="stable")
-        low = np.searchsorted(other_bands[order], bands, "left")
-        counts = np.searchsorted(other_bands[order], bands, "right") - low
+        turned, other_turned = (_turn(found, first + bits) for found in (hashes, other_hashes))
+        order = np.argsort(other_turned, kind="stable")
+        ranked, rest = other_turned[order], np.uint64(64 - bits)
+        place = np.searchsorted(ranked, turned)
+        low = np.maximum(np.searchsorted(ranked >> rest, turned >> rest, "left"), place - _CROWD)
+        counts = np.minimum(np.searchsorted(ranked >> rest, turned >> rest, "right"), place + _CROWD) - low
         ends = np.cumsum(counts)
         for start in range(0, int(ends[-1]) if len(ends) else 0, _PAIRS_AT_ONCE):
             pairs = np.arange(start, min(start + _PAIRS_AT_ONCE, int(ends[-1])))
@@ -76,6 +80,12 @@ def find_twins(thumbs: NDArray[np.uint8], other_thumbs: NDArray[np.uint8]) -> Tw
             np.minimum.at(best, frames[alike], (apart[alike] << 48) + others[alike])
     found = np.flatnonzero(best < nothing)
     return Twins(found, best[found] & (2**48 - 1), best[found] >> 48)
+
+
+def _turn(numbers: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
+    """Rotate numbers so that the band which ends at a bit comes first."""
+    low = np.uint64(bits % 64)
+    return numbers if not low else numbers >> low | numbers << np.uint64(64) - low
 
 
 def _count_ones(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:

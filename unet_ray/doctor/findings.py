@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,8 +159,7 @@ def diagnose(
         suggestion=suggestion,
         listing=listing,
     )
-    found.problems.extend(_problems(found))
-    return found
+    return replace(found, problems=_problems(found))
 
 
 def _problems(found: Findings) -> list[str]:

@@ -120,9 +120,9 @@ def _planned(config: Config) -> Iterator[Plan]:
     """List the input into a plan that lasts as long as the ``with`` block, where tasks can read it."""
     uri = f"{config.run_uri}/labels/_scan-{uuid.uuid4().hex}"
     terms = Terms(kind="scan", settings={}, facts={}, summed=(), shard_rows=_SHARD_ROWS, unit_rows=_UNIT_ROWS)
+    with layouts.list_inputs(config) as listing:
+        plan = create_plan(uri, listing.rows(), terms, notes=listing.summary(), exclusive=False)
     try:
-        with layouts.list_inputs(config) as listing:
-            plan = create_plan(uri, listing.rows(), terms, notes=listing.summary(), exclusive=False)
         yield plan
     finally:
         outlast(functools.partial(_delete_all, uri))

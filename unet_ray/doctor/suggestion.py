@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from unet_ray.config_input import LabelsSection
 from unet_ray.doctor.scan import Scan, known_values
@@ -31,8 +32,6 @@ class Suggestion(NamedTuple):
     @property
     def section(self) -> LabelsSection:
         """The values as a section."""
-        from pydantic import TypeAdapter
-
         return TypeAdapter(LabelsSection).validate_python(self.labels)
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``unet-ray prepare|train|predict|report CONFIG [--section.key value]`` and ``unet-ray verify URI``.
+"""The command line: ``unet-ray labels|prepare|train|predict|report CONFIG [--section.key value]``, ``verify URI``.
 
 The only place, with ``jobs/``, that reads argv, sets up logging and connects to Ray. Heavy imports wait until a
 command runs, so ``--help`` answers at once. Standard output carries one JSON line, the result; all else goes to
@@ -23,6 +23,7 @@ from unet_ray.errors import ConfigError, UnetRayError
 from unet_ray.signals import stoppable
 
 STAGES = {
+    "labels": "all masks of an input in, what is wrong with them and the labels that fit out",
     "prepare": "frames and masks in, a checked and sealed dataset out",
     "train": "a prepared dataset in, checkpoints and a history out",
     "predict": "frames and a checkpoint in, masks and counts out, exactly once",
@@ -146,11 +147,18 @@ def _run(stage: str, config: Config) -> Mapping[str, Any]:
         return dataclasses.asdict(run_report(config))
     from unet_ray import runtime, storage
 
-    outputs = {"prepare": config.dataset_uri, "train": config.train_uri, "predict": config.predictions_uri}
+    outputs = {
+        "labels": f"{config.run_uri}/labels",
+        "prepare": config.dataset_uri,
+        "train": config.train_uri,
+        "predict": config.predictions_uri,
+    }
     storage.check_output(outputs[stage], exclusive=not config.run.single_writer)
     run: Callable[[Config], Any]
     with runtime.connected():  # which refuses some clusters before anything heavy is loaded
-        if stage == "prepare":
+        if stage == "labels":
+            from unet_ray.doctor.run import run
+        elif stage == "prepare":
             from unet_ray.prepare import run
         elif stage == "train":
             from unet_ray.train.run import run

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 from unet_ray.section import require, require_no_secret, section
 
 Colour = tuple[int, int, int]
+MOST_CLASSES = 253
+"""Masks are 8 bits deep; 255 is ignored, and lookups need two more."""
 PresetName = Literal[
     "cityscapes_34", "cityscapes_19", "cityscapes_8", "cityscapes_train_ids", "camvid_11", "camvid_32",
     "camvid_32_to_11", "voc", "carla", "isbi",
@@ -201,7 +203,7 @@ class LabelsSection:
     """A class, and the row from which its pixels are ignored: the hood of the car that carries the camera."""
 
     def __post_init__(self) -> None:
-        require(len(self.classes) <= 253, "labels.classes", "at most 253 names", len(self.classes))
+        require(len(self.classes) <= MOST_CLASSES, "labels.classes", f"at most {MOST_CLASSES} names", len(self.classes))
         unique = len(set(self.classes)) == len(self.classes)
         require(unique, "labels.classes", "names used once each", list(self.classes))
         for key, names in (("classes", self.classes), ("groups", tuple(self.groups or ()))):
@@ -219,6 +221,6 @@ class LabelsSection:
         width = self.mode_filter or 1
         require(width % 2 == 1 and 1 <= width <= 31, "labels.mode_filter", "odd, in 1..31", width)
         require(1 <= self.bin_width <= 255, "labels.bin_width", "in 1..255", self.bin_width)
-        require(2 <= self.clusters <= 253, "labels.clusters", "in 2..253", self.clusters)
+        require(2 <= self.clusters <= MOST_CLASSES, "labels.clusters", f"in 2..{MOST_CLASSES}", self.clusters)
         require(self.hood is None or self.hood[1] >= 0, "labels.hood", "a class and a row >= 0", self.hood)
         require_no_secret("labels", centroids=self.centroids)

@@ -4,6 +4,7 @@ Counts are integers and are added; a ratio is computed once, at the end, and is 
 The confusion matrix has the true class as row and the predicted class as column.
 """
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,21 @@ def count_classes(mask: NDArray[np.uint8], num_classes: int) -> tuple[NDArray[np
     """Return the ``(K,)`` int64 pixels of each class, and the number of ignored pixels."""
     counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
     return counts[:num_classes].astype(np.int64), int(counts[IGNORE_INDEX])
+
+
+def median_frequency_weights(
+    class_pixels: Sequence[int] | NDArray[np.int64], class_image_pixels: Sequence[int] | NDArray[np.int64]
+) -> list[float | None]:
+    """Return a weight per class: the median of all class frequencies over the class's own.
+
+    A frequency is the class's share of the pixels of the images it occurs in (Eigen and Fergus, ICCV 2015, section
+    6.3.2). A class that never occurs has no weight.
+    """
+    pairs = zip(map(int, class_pixels), map(int, class_image_pixels), strict=True)
+    frequencies = [pixels / of_images if of_images else None for pixels, of_images in pairs]
+    occurring = [value for value in frequencies if value]
+    median = statistics.median(occurring) if occurring else None
+    return [median / value if median and value else None for value in frequencies]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

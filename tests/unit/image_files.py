@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,6 +21,12 @@ def gradient(height: int, width: int) -> NDArray[np.uint8]:
     rows, columns = np.mgrid[:height, :width]
     planes = [255 * rows / height, 255 * columns / width, 128 * (rows / height + columns / width)]
     return np.stack(planes, axis=2).astype(np.uint8)
+
+
+def blobs(num_classes: int, height: int, width: int, seed: int = 0) -> NDArray[np.intp]:
+    """Return an ``(height, width)`` mask of round patches of each class, of ten pixels and more."""
+    noise = np.random.default_rng(seed).random((num_classes, height, width))
+    return np.argmax([cv2.GaussianBlur(plane, (0, 0), 12) for plane in noise], axis=0)
 
 
 def encode(picture: Image.Image | NDArray[Any], format: str, **options: Any) -> bytes:

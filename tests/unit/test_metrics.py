@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from unet_ray.metrics import ClassScore, count_classes, count_confusion, score
+from unet_ray.metrics import ClassScore, count_classes, count_confusion, median_frequency_weights, score
 from unet_ray.schema import IGNORE_INDEX
 
 Counts = NDArray[np.int64]
@@ -144,3 +144,17 @@ def test_a_flat_matrix_scores_as_a_square_one() -> None:
 def test_counts_beyond_float_precision_are_summed_exactly() -> None:
     huge = 2**60 + 1
     assert score([huge, 1, 0, 1]).classes[0] == ClassScore(tp=huge, fp=0, fn=1, iou=huge / (huge + 1))
+
+
+@pytest.mark.parametrize(
+    ("class_pixels", "class_image_pixels", "weights"),
+    [
+        ([10, 20, 40], [100, 100, 100], [2, 1, 0.5]),
+        ([10, 0, 40], [100, 0, 100], [2.5, None, 0.625]),
+        ([0, 0], [0, 0], [None, None]),
+    ],
+)
+def test_a_rare_class_weighs_more_and_one_that_never_occurs_nothing(
+    class_pixels: list[int], class_image_pixels: list[int], weights: list[float | None]
+) -> None:
+    assert median_frequency_weights(class_pixels, class_image_pixels) == weights

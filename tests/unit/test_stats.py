@@ -11,7 +11,7 @@ from PIL import Image
 from tests.unit.tiny_dataset import list_pairs_of, prepare_here
 from unet_ray.config import ClassWeights, Config, LossSection
 from unet_ray.datasets.prepared import open_dataset
-from unet_ray.datasets.stats import count_rows, median_frequency_weights
+from unet_ray.datasets.stats import count_rows
 from unet_ray.documents import pack_document
 from unet_ray.schema import DATASET
 from unet_ray.train.run import class_weights
@@ -119,20 +119,6 @@ def test_sums_of_very_many_pixels_do_not_overflow() -> None:
     total = bright["channel_square_sum"] * 10**7  # as many rows
     assert total.tolist() == [255**2 * 64 * 10**13] * 3
     assert total[0] > 2**63
-
-
-@pytest.mark.parametrize(
-    ("class_pixels", "class_image_pixels", "weights"),
-    [
-        ([10, 20, 40], [100, 100, 100], [2, 1, 0.5]),
-        ([10, 0, 40], [100, 0, 100], [2.5, None, 0.625]),
-        ([0, 0], [0, 0], [None, None]),
-    ],
-)
-def test_a_rare_class_weighs_more_and_one_that_never_occurs_nothing(
-    class_pixels: list[int], class_image_pixels: list[int], weights: list[float | None]
-) -> None:
-    assert median_frequency_weights(class_pixels, class_image_pixels) == weights
 
 
 @pytest.mark.parametrize(("wanted", "power"), [("median", 1), ("sqrt", 0.5)])

@@ -1,8 +1,7 @@
 """Statistics of a prepared dataset, computed from the integers of its rows: what training and monitoring need."""
 
-import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from unet_ray.metrics import median_frequency_weights
 from unet_ray.schema import DATASET, DATASET_SUMMED, OK
 from unet_ray.table.read import open_table
 
@@ -76,21 +76,6 @@ def count_rows(rows: pa.Table, num_classes: int) -> dict[str, Any]:
         "channel_sum": sums_NC.sum(axis=0).astype(object),
         "channel_square_sum": square_sums_NC.sum(axis=0).astype(object),
     }
-
-
-def median_frequency_weights(
-    class_pixels: Sequence[int] | NDArray[np.int64], class_image_pixels: Sequence[int] | NDArray[np.int64]
-) -> list[float | None]:
-    """Return a weight per class: the median of all class frequencies over the class's own.
-
-    A frequency is the class's share of the pixels of the images it occurs in (Eigen and Fergus, ICCV 2015, section
-    6.3.2). A class that never occurs has no weight.
-    """
-    pairs = zip(map(int, class_pixels), map(int, class_image_pixels), strict=True)
-    frequencies = [pixels / of_images if of_images else None for pixels, of_images in pairs]
-    occurring = [value for value in frequencies if value]
-    median = statistics.median(occurring) if occurring else None
-    return [median / value if median and value else None for value in frequencies]
 
 
 def _describe(counts: Mapping[str, Any]) -> dict[str, Any]:

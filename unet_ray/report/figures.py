@@ -1,6 +1,5 @@
 """The figures: learning curves as SVG, frames and masks as data URIs."""
 
-import base64
 import io
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,12 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from unet_ray.html.pictures import mask_uri, photo_uri, shrink_image, shrink_mask
 from unet_ray.report.content import Colour, History, Panel, epochs, series
 from unet_ray.schema import IGNORE_INDEX
 
 WRONG_COLOUR: Colour = (229, 20, 90)
 
-_MAX_SIDE_PX = 480  # twice the width of a picture on the page; keeps a dozen frames below 5 MB
 _GREY_LEVELS = 64
 
 # Title, the history keys with their labels, and the limits of the y axis (None: as the data has it).
@@ -100,14 +99,13 @@ def panel_data_uris(panel: Panel, palette: Mapping[int, Colour]) -> PanelUris:
     that no class colour can be mistaken for them. The error map shows the image in pale grey and each wrong
     pixel in ``WRONG_COLOUR``. Pictures longer than 480 px are shrunk.
     """
-    image = _shrink(panel.image, Image.Resampling.BOX)
-    pred_mask = _shrink(panel.pred_mask, Image.Resampling.NEAREST)
+    image, pred_mask = shrink_image(panel.image), shrink_mask(panel.pred_mask)
     truth = error = None
     if panel.true_mask is not None:
-        true_mask = _shrink(panel.true_mask, Image.Resampling.NEAREST)
-        truth = _palette_png(true_mask, palette)
+        true_mask = shrink_mask(panel.true_mask)
+        truth = mask_uri(true_mask, palette)
         error = _error_png(image, true_mask, pred_mask)
-    return PanelUris(_jpeg(image), truth, _palette_png(pred_mask, palette), error)
+    return PanelUris(photo_uri(image), truth, mask_uri(pred_mask, palette), error)
 
 
 def error_share(panel: Panel) -> float | None:
@@ -138,38 +136,10 @@ def _draw_plot(axes: Axes, history: History, labels: Mapping[str, str]) -> None:
         axes.legend()
 
 
-def _shrink(pixels: NDArray[np.uint8], resampling: Image.Resampling) -> NDArray[np.uint8]:
-    height, width = pixels.shape[:2]
-    scale = _MAX_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, resampling))
-
-
-def _jpeg(image: NDArray[np.uint8]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=85, optimize=True)
-    return _data_uri("image/jpeg", buffer)
-
-
-def _palette_png(indices: NDArray[np.uint8], palette: Mapping[int, Colour]) -> str:
-    colours = [palette.get(index, (0, 0, 0)) for index in range(256)]
-    picture = Image.fromarray(indices)
-    picture.putpalette([channel for colour in colours for channel in colour])
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True, transparency=IGNORE_INDEX)
-    return _data_uri("image/png", buffer)
-
-
 def _error_png(image: NDArray[np.uint8], true_mask: NDArray[np.uint8], pred_mask: NDArray[np.uint8]) -> str:
     grey = np.asarray(Image.fromarray(image).convert("L")) // (256 // _GREY_LEVELS)
     labelled = np.where(true_mask == pred_mask, grey, np.uint8(_GREY_LEVELS))
     indices = np.where(true_mask == IGNORE_INDEX, np.uint8(IGNORE_INDEX), labelled)
     pale = np.linspace(96, 255, _GREY_LEVELS).astype(int).tolist()
     palette: dict[int, Colour] = {level: (value, value, value) for level, value in enumerate(pale)}
-    return _palette_png(indices, palette | {_GREY_LEVELS: WRONG_COLOUR})
-
-
-def _data_uri(media_type: str, buffer: io.BytesIO) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return mask_uri(indices, palette | {_GREY_LEVELS: WRONG_COLOUR})

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from unet_ray.html.page import DASH, render_template
 from unet_ray.report.content import ClassRow, History, Panel, ReportContent, epochs, series
 from unet_ray.report.figures import WRONG_COLOUR, PanelUris, curves_svg, error_share, panel_data_uris
 
-_DASH = Markup("&ndash;")
+_SECTIONS = ("Run", "Training", "Classes", "Confusion", "Frames", "Quarantine", "Notes")
 _KINDS = {"best": "Best frames", "worst": "Worst frames", "random": "Random frames"}
 
 
@@ -42,20 +42,14 @@ class PanelView(NamedTuple):
 
 
 def render_page(content: ReportContent) -> str:
-    """Render a report as an HTML document that can be mailed, archived and opened from disk.
+    """Render a report as an HTML document (see `html.page`).
 
-    Everything is inline, and the page forbids itself scripts and requests. Text is escaped. A section
-    without data says so; an undefined value is a dash, never zero.
+    A section without data says so; an undefined value is a dash, never zero.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(ratio=_ratio, count="{:,}".format)
-    return environment.get_template("page.html.j2").render(
+    return render_template(
+        Path(__file__).parent,
+        "page.html.j2",
+        sections=_SECTIONS,
         content=content,
         has_truth=bool(content.confusion.any()),
         confusion=list(_confusion_rows(content)),
@@ -87,7 +81,7 @@ def _confusion_rows(content: ReportContent) -> Iterator[Row]:
 
 def _cell(truth: ClassRow, predicted: ClassRow, count: int, share: float) -> Cell:
     if math.isnan(share):
-        return Cell(_DASH, 0.0, f"{truth.name}: no true pixels")
+        return Cell(DASH, 0.0, f"{truth.name}: no true pixels")
     title = f"{truth.name} predicted as {predicted.name}: {count:,} px, {share:.2%}"
     return Cell(_percent(share), math.sqrt(share), title)  # the root lets a few percent of confusion show
 
@@ -98,10 +92,6 @@ def _percent(share: float) -> str:
     if 0.995 < share < 1:
         return ">99"
     return f"{share:.0%}"[:-1]
-
-
-def _ratio(value: float | None) -> str:
-    return _DASH if value is None else f"{value:.3f}"
 
 
 def _history_summary(history: History) -> str:

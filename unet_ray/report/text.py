@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from unet_ray.columns import align
 from unet_ray.report.content import ClassRow
 
 
@@ -14,17 +15,10 @@ def class_table(classes: Sequence[ClassRow], scores: Sequence[tuple[str, float |
     body = [(row.name, f"{row.tp:,}", f"{row.fp:,}", f"{row.fn:,}", _ratio(row.iou)) for row in classes]
     footer = [(name, "", "", "", _ratio(value)) for name, value in scores]
 
-    widths = [max(map(len, column)) for column in zip(header, *body, *footer, strict=True)]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-
-    def line(cells: tuple[str, ...]) -> str:
-        name, *numbers = (
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join([name, *numbers]).rstrip()
-
-    return "\n".join([line(header), rule, *map(line, body), rule, *map(line, footer)])
+    lines = align([header, *body, *footer])
+    rule = "-" * max(map(len, lines))
+    end = 1 + len(body)
+    return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
 
 
 def _ratio(value: float | None) -> str:

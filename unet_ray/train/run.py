@@ -18,10 +18,10 @@ from unet_ray.checkpoint import ModelCard, find_checkpoint, resume_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
-from unet_ray.datasets.stats import median_frequency_weights
 from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import CheckpointError, ConfigError, ExistsError, PlanMismatchError, ResourceError
 from unet_ray.faults import outlast
+from unet_ray.metrics import median_frequency_weights
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
 from unet_ray.train.failures import Failures, describe, died

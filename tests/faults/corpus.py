@@ -86,9 +86,9 @@ def _images(image: NDArray[np.uint8], png: bytes, jpg: bytes) -> dict[str, tuple
         "cut.jpg": (jpg[: len(jpg) // 2], "truncated"),
         "cut_in_its_end.jpg": (jpg[:-1], "truncated"),
         "cut_progressive.jpg": (encode(image, "JPEG", progressive=True)[:-100], "truncated"),
-        "cut.png": (png[: len(png) // 2], "truncated"),
-        "cut_in_its_end.png": (png[:-1], "truncated"),
-        "cut.tif": (tif[: len(tif) // 2], "truncated"),
+        "cut_png.png": (png[: len(png) // 2], "truncated"),
+        "cut_png_in_its_end.png": (png[:-1], "truncated"),
+        "cut_tiff.tif": (tif[: len(tif) // 2], "truncated"),
         "header_only.png": (png[:33], "truncated"),
         "bit_flipped.png": (_flip(png), "corrupt"),
         "bit_flipped_palette.png": (_flip(encode(Image.fromarray(image).quantize(9), "PNG")), "corrupt"),
@@ -147,7 +147,7 @@ def _fine(image: NDArray[np.uint8], ids: NDArray[np.uint8]) -> dict[str, Case]:
     deep = image[:, :, 0].astype(np.uint16) * 257
     images: dict[str, bytes] = {
         "fine.png": png,
-        "fine.jpg": jpg,
+        "fine_jpeg.jpg": jpg,
         "fine_deflated.tif": encode(image, "TIFF", compression="tiff_adobe_deflate"),
         "png_in_truth.jpg": png,
         "jpg_in_truth.png": jpg,
@@ -155,11 +155,11 @@ def _fine(image: NDArray[np.uint8], ids: NDArray[np.uint8]) -> dict[str, Case]:
         "transparent.png": encode(np.dstack([image, image[:, :, 0]]), "PNG"),
         "palette.png": encode(Image.fromarray(image).quantize(16), "PNG"),
         "16_bits.png": encode(deep, "PNG"),
-        "16_bits.tif": encode(deep, "TIFF"),
+        "16_bits_tiff.tif": encode(deep, "TIFF"),
         "printing_colours.jpg": encode(Image.fromarray(image).convert("CMYK"), "JPEG"),
         "one_bit.tif": encode(Image.fromarray(image[:, :, 0]).convert("1"), "TIFF"),
         "turned.png": encode(rotated(image, 6), "PNG", exif=exif(6)),
-        "turned.jpg": encode(rotated(image, 5), "JPEG", exif=exif(5)),
+        "turned_jpeg.jpg": encode(rotated(image, 5), "JPEG", exif=exif(5)),
     }
     masks: dict[str, bytes] = {
         "mask_palette.png": encode(palette_of(ids, colours), "PNG"),

@@ -84,7 +84,12 @@ def test_an_odd_pair_that_is_usable_has_the_pixels_of_a_plain_one(prepared: dict
     for name in [*same_mask, "mask_palette.png", "mask_4_bits.png", "mask_16_bits.png", "mask_equal_channels.png"]:
         mask = decode_stored_mask(prepared[name]["mask"], HEIGHT, WIDTH, "png")
         assert np.array_equal(mask, ids), name
-    for name, tolerance in (("turned.png", 0), ("transparent.png", 0), ("fine_deflated.tif", 0), ("turned.jpg", 16)):
+    for name, tolerance in (
+        ("turned.png", 0),
+        ("transparent.png", 0),
+        ("fine_deflated.tif", 0),
+        ("turned_jpeg.jpg", 16),
+    ):
         assert np.abs(decode_plain(prepared[name]["image"]).astype(int) - image).mean() <= tolerance, name
 
 

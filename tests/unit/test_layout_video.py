@@ -162,7 +162,9 @@ def test_a_video_that_is_another_one_or_gone_is_told(tmp_path: Path, change: Cal
         fetch_pair(row, CLASSES, POLICY)
 
 
-def test_a_video_that_is_replaced_while_it_is_open_is_told(tmp_path: Path) -> None:
+def test_a_video_that_is_replaced_while_it_is_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_ray.images.video._MOST_BLOCKS", 1)
+
     def noise(number: int) -> np.ndarray:
         return np.random.default_rng(number).integers(0, 255, (192, 256, 3), np.uint8)
 

@@ -3,6 +3,7 @@
 The test modules that import these tests bring a fixture ``root``: the URI of an existing, empty place.
 """
 
+import io
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from unet_ray import storage
-from unet_ray.errors import ExistsError, NotFoundError
+from unet_ray.errors import ChangedError, ExistsError, NotFoundError
+from unet_ray.object_file import ObjectFile
 
 NAMES = [
     "plain.png",
@@ -153,6 +155,42 @@ def test_reading_what_is_not_there_says_so(root: str, name: str) -> None:
     uri = storage.join(root, name)
     with pytest.raises(NotFoundError, match=f"could not read {uri}: there is no such"):
         storage.read_bytes(uri)
+
+
+def test_a_span_is_read_and_held_to_the_tag_as_the_whole_is(root: str) -> None:
+    uri = storage.join(root, "a", "b.bin")
+    storage.write(uri, bytes(range(256)))
+    etag = storage.look_up(uri).etag
+    assert storage.read_bytes(uri, etag=etag, span=(10, 20)) == bytes(range(10, 20))
+    assert storage.read_bytes(uri, span=(0, 256)) == bytes(range(256))
+    storage.write(uri, bytes(300))
+    with pytest.raises(ChangedError, match="changed since it was listed"):
+        storage.read_bytes(uri, etag=etag, span=(10, 20))
+
+
+def test_an_object_is_looked_up_as_it_is_listed(root: str) -> None:
+    storage.write(storage.join(root, "folder", "a"), b"12345")
+    [listed] = storage.list_objects(storage.join(root, "folder"))
+    assert storage.look_up(listed.uri) == listed
+    for name in ("folder", "none"):
+        with pytest.raises(NotFoundError, match="could not look up"):
+            storage.look_up(storage.join(root, name))
+
+
+def test_a_file_over_an_object_reads_from_anywhere(root: str) -> None:
+    content = bytes(range(256)) * 40
+    storage.write(storage.join(root, "a"), content)
+    with io.BufferedReader(ObjectFile(storage.look_up(storage.join(root, "a"))), 1000) as file:
+        assert file.read(3) == content[:3]
+        assert file.seek(-5, io.SEEK_END) == len(content) - 5
+        assert file.read() == content[-5:]
+        assert file.read(1) == b""
+        file.seek(2)
+        assert file.read() == content[2:]
+        file.seek(len(content) + 7)
+        assert file.read(1) == b""
+        with pytest.raises(ValueError, match="byte -1 is before the start"):
+            file.raw.seek(-1)
 
 
 def test_names_are_kept_to_the_byte(root: str) -> None:

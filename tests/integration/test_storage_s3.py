@@ -97,6 +97,8 @@ def test_a_key_that_no_path_can_have_is_read_but_not_written(s3_bucket: str, s3_
     assert (found.key, found.uri) == (key, f"{s3_bucket}/in/{key}")
     assert storage.exists(found.uri)
     assert storage.read_bytes(found.uri) == b"image"
+    assert storage.look_up(found.uri).etag == found.etag
+    assert storage.read_bytes(found.uri, etag=found.etag, span=(1, 3)) == b"ma"
     assert not storage.exists(f"{found.uri}.no")
     for use in (create, write, storage.delete):
         with pytest.raises(StorageError, match="only reading such keys is allowed"):

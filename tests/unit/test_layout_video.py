@@ -80,6 +80,15 @@ def test_rows_of_a_folder_are_frames_in_natural_order(tmp_path: Path) -> None:
     assert found["skipped_examples"] == [f"{tmp_path}/notes.txt"]
 
 
+def test_a_video_that_ends_before_the_range_is_counted_as_skipped(tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mp4", 60)
+    write_video(tmp_path / "short.mp4", 10)
+    with Listing() as listing:
+        add_video(listing, str(tmp_path), Config(video=VideoSection(start_s=2)))
+        assert {row["group"] for row in listing.rows()} == {"long.mp4"}
+        assert listing.summary()["skipped_examples"] == [f"{tmp_path}/short.mp4"]
+
+
 def test_masks_are_found_by_the_number_of_their_frame(tmp_path: Path) -> None:
     write_video(tmp_path / "day/a.mp4", 30)
     for key in ("day/a/7.png", "day/a/0021.png", "day/a/29.txt", "day/a/x8.png", "b/9.png"):
@@ -162,7 +171,9 @@ def test_a_video_that_is_another_one_or_gone_is_told(tmp_path: Path, change: Cal
         fetch_pair(row, CLASSES, POLICY)
 
 
-def test_a_video_that_is_replaced_while_it_is_open_is_told(tmp_path: Path) -> None:
+def test_a_video_that_is_replaced_while_it_is_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_ray.images.video._MOST_BLOCKS", 1)
+
     def noise(number: int) -> np.ndarray:
         return np.random.default_rng(number).integers(0, 255, (192, 256, 3), np.uint8)
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.image_files import encode, gradient
 from tests.unit.video_files import HEIGHT, WIDTH, draw_number, read_number, retimed, turned, write_video
 from unet_ray.errors import ImageError, TransientError
+from unet_ray.images.mp4 import count_even_frames
 from unet_ray.images.repeats import find_repeats, frame_distance, make_thumbnail
 from unet_ray.images.video import Video, VideoFacts, is_video
 
@@ -17,7 +20,7 @@ ORDER = (299, 0, 1, 150, 149, 3, 298, 276, 64, 0)
 
 
 def open_video(content: bytes, max_pixels: int = MOST) -> Video:
-    return Video(io.BytesIO(content), max_pixels)  # type: ignore[arg-type]
+    return Video(io.BytesIO(content), max_pixels)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,45 @@ def test_frames_that_are_not_evenly_spaced_are_still_found_by_their_index(
     assert video.facts.frames == 100
     order = (99, 50, 51, 20, 70, 0, 98)
     assert [read_number(video.read(index)) for index in order] == list(order)
+
+
+class Counting(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    num_read = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self.num_read += len(content)
+        return content
+
+
+def test_a_window_of_an_mp4_is_read_without_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_ray.images.video._BLOCK_BYTES", 2**16)
+    scene = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
+    path = write_video(tmp_path / "a.mp4", 600, draw=lambda number: np.roll(scene, number, axis=1))
+    source, size = Counting(path.read_bytes()), path.stat().st_size
+    assert size > 2**20
+    video = Video(source, 10**6)
+    for index in range(400, 464):
+        video.read(index)
+    assert source.num_read < size / 2
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_an_mp4_tells_how_many_even_frames_it_has(tmp_path: Path, ending: str) -> None:
+    content = write_video(tmp_path / f"a.{ending}").read_bytes()
+    assert count_even_frames(io.BytesIO(content)) == 100
+    assert count_even_frames(io.BytesIO(retimed(content, [(50, 512), (50, 1024)]))) is None
+    assert count_even_frames(io.BytesIO(retimed(content, []))) is None
+    assert count_even_frames(io.BytesIO(content.replace(b"vide", b"soun"))) is None
+
+
+@given(st.integers(0, 2**31), st.binary(min_size=1, max_size=9))
+def test_no_damage_of_an_mp4_upsets_the_search_for_its_table(mp4: bytes, place: int, damage: bytes) -> None:
+    at = place % len(mp4)
+    found = count_even_frames(io.BytesIO(mp4[:at] + damage + mp4[at + len(damage) :]))
+    assert found is None or found > 0
 
 
 def test_frames_are_rgb(tmp_path: Path) -> None:
@@ -142,13 +184,16 @@ class Failing(io.BytesIO):
 
     broken = False
 
-    def readinto(self, buffer: object) -> int:
+    def read(self, size: int | None = -1) -> bytes:
         if self.broken:
             raise TransientError("the store is busy")
-        return super().readinto(buffer)  # type: ignore[arg-type]
+        return super().read(size)
 
 
-def test_what_the_store_raises_comes_out_of_the_decoder_unharmed(tmp_path: Path) -> None:
+def test_what_the_store_raises_comes_out_of_the_decoder_unharmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_ray.images.video._MOST_BLOCKS", 1)
     noise = np.random.default_rng(0)
     content = write_video(
         tmp_path / "a.avi", 70, "MJPG", draw=lambda number: noise.integers(0, 255, (192, 256, 3), np.uint8)
@@ -157,9 +202,9 @@ def test_what_the_store_raises_comes_out_of_the_decoder_unharmed(tmp_path: Path)
     source = Failing(content)
     source.broken = True
     with pytest.raises(TransientError, match="the store is busy"):
-        Video(source, 2**20)  # type: ignore[arg-type]
+        Video(source, 2**20)
     source.broken = False
-    video = Video(source, 2**20)  # type: ignore[arg-type]
+    video = Video(source, 2**20)
     video.read(0)
     source.broken = True
     with pytest.raises(TransientError, match="the store is busy"):

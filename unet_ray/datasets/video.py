@@ -15,7 +15,7 @@ from unet_ray.config import Config
 from unet_ray.config_input import ImagesSection, VideoSection
 from unet_ray.datasets.listing import Examples, Listing, Row
 from unet_ray.datasets.names import natural_key
-from unet_ray.errors import ChangedError, DatasetError, ImageError, NotFoundError
+from unet_ray.errors import ChangedError, DatasetError, ImageError, NotFoundError, UnetRayError
 from unet_ray.images.video import Video, VideoFacts, is_video
 from unet_ray.object_file import ObjectFile
 from unet_ray.storage import ObjectInfo
@@ -29,7 +29,7 @@ def add_video(listing: Listing, root: str, config: Config, masks_uri: str | None
     A row is a frame: its image_id is ``<key>#<index>``, its group the key, its frame and frame_index the index of the
     frame in the file, from 0. Frame rates and times are the header's; where frames are not evenly spaced, times are
     those of its mean rate. A video that cannot be read is one row without a frame_index, which becomes a quarantined
-    row with the reason.
+    row with the reason; one that ends before the range starts is counted as skipped.
 
     Masks are sparse as a rule: the true mask of frame 120 of ``day/a.mp4`` is ``day/a/120.png`` under the folder of
     masks, with any number of leading zeros, and a frame without one keeps its row. FFmpeg numbers the frames it
@@ -52,8 +52,8 @@ def add_video(listing: Listing, root: str, config: Config, masks_uri: str | None
         found = f"{others.count} other objects, such as {others.uris[0]}" if others.count else "nothing"
         raise DatasetError(f"0 videos under {root}: it holds {found}; MP4, MOV, AVI, MKV and WebM files are read")
     listing.skipped.update(others)
-    faults: list[ImageError] = []
-    listing.add_list(_rows(videos, masks_uri, config, faults), root)
+    faults: list[UnetRayError] = []
+    listing.add_list(_rows(videos, masks_uri, config, faults, listing.skipped), root)
     if listing.num_rows == len(faults):
         why = f"the first fault is {faults[0]}" if faults else "check video.start_s, which is in seconds"
         raise DatasetError(f"0 frames taken from {len(videos)} videos at {root}; {why}")
@@ -124,7 +124,9 @@ def _order(video: ObjectInfo) -> bytes:
         raise DatasetError(f"{video.uri!a}: the name is not UTF-8, so no table can hold it; rename the file") from None
 
 
-def _rows(videos: list[ObjectInfo], masks_uri: str | None, config: Config, faults: list[ImageError]) -> Iterator[Row]:
+def _rows(
+    videos: list[ObjectInfo], masks_uri: str | None, config: Config, faults: list[UnetRayError], skipped: Examples
+) -> Iterator[Row]:
     for video in videos:
         row: Row = {
             "image_id": video.key,
@@ -138,10 +140,12 @@ def _rows(videos: list[ObjectInfo], masks_uri: str | None, config: Config, fault
         }
         try:
             facts = Video(ObjectFile(video), config.images.max_pixels).facts
-        except ImageError as error:
+        except (ImageError, NotFoundError, ChangedError) as error:
             faults.append(error)
             yield row
             continue
+        if next(frames_taken(facts, config.video), None) is None:
+            skipped.add(video.uri)  # it ends before video.start_s
         masks = {} if masks_uri is None else _masks_of(video, masks_uri)
         for index in frames_taken(facts, config.video):
             yield row | masks.get(index, {}) | {

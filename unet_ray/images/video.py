@@ -1,8 +1,9 @@
 """Decoding videos: frames by their index in the file, which is read in parts.
 
 A window of frames costs one seek and a walk. Seeking goes by time, so it is trusted only where the frames of a file
-are evenly spaced, which a pass over its packets tells without decoding them, and where the decoder then lands on the
-frame it was asked for. Elsewhere frames are counted from the start: slower, and as exact.
+are evenly spaced, which the tables of an MP4 tell, and for others a pass over the packets without decoding them; and
+where the decoder then lands on the frame it was asked for. Elsewhere frames are counted from the start: slower, and
+as exact.
 
 Runs in tasks and, for what a header says, on the driver; raises `ImageError` for what is wrong with a file for good.
 """
@@ -20,15 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_ray.errors import ImageError
+from unet_ray.images.mp4 import count_even_frames
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm"})
 """Lower-case endings of the files that are taken for videos."""
 
-_READ_BYTES = 2**20
+_BLOCK_BYTES = 2**20
+_MOST_BLOCKS = 8
 _LONGEST_WALK = 256  # frames decoded rather than sought over: as many as may lie between two key frames
 _STEPS_BACK = (0, 64, 512)  # where to try to land, in frames before the wanted one
 _RAW = -1  # of CAP_PROP_FORMAT: packets are read, not decoded
 _ISO_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"})  # what an MP4 or MOV starts with
+
+Source = io.RawIOBase | io.BufferedIOBase
+"""A file that can be read from anywhere, such as an `object_file.ObjectFile`."""
 
 _T = TypeVar("_T")
 
@@ -51,7 +57,7 @@ def is_video(key: str) -> bool:
 class Video:
     """An open video, fastest when its frames are read in ascending order."""
 
-    def __init__(self, source: io.RawIOBase, max_pixels: int) -> None:
+    def __init__(self, source: Source, max_pixels: int) -> None:
         """Open a video, read its header and decode its first frame.
 
         Args:
@@ -67,7 +73,7 @@ class Video:
         self._even: bool | None = None
         self._present = 0
         """Most frames that there can be, once the packets were counted."""
-        _check_container(self._call(self._source.read, 16))
+        self._iso = _check_container(self._call(self._source.read, 16))
         self._start()
         self.facts = self._read_facts()
 
@@ -119,16 +125,20 @@ class Video:
         return VideoFacts(frames=int(frames), fps=fps, height=int(height), width=int(width))
 
     def _is_even(self) -> bool:
-        """Tell whether each frame has the time of its index, from all packets at the first call."""
+        """Tell whether each frame has the time of its index: by the file's own table, or else by its packets."""
         if self._even is None:
-            packets, times = self._open(cv2.CAP_PROP_FORMAT, _RAW), array("q")
-            while self._call(packets.grab):
-                times.append(int(packets.get(cv2.CAP_PROP_PTS)))
-            found = np.sort(np.asarray(times))
-            self._present = len(found)
-            self._even = np.array_equal(found - found[:1], np.arange(len(found)))
+            frames = self._call(count_even_frames, self._source) if self._iso else None
+            self._even, self._present = (True, frames) if frames is not None else self._read_times()
             self._start()
         return self._even
+
+    def _read_times(self) -> tuple[bool, int]:
+        """Return whether the packets have even times, and their number."""
+        packets, times = self._open(cv2.CAP_PROP_FORMAT, _RAW), array("q")
+        while self._call(packets.grab):
+            times.append(int(packets.get(cv2.CAP_PROP_PTS)))
+        found = np.sort(np.asarray(times, np.int64))
+        return np.array_equal(found - found[:1], np.arange(len(found))), len(found)
 
     def _reach(self, index: int) -> bool:
         """Decode up to a frame, the shortest way that leads there; return whether it was met."""
@@ -171,25 +181,42 @@ class Video:
 
 
 class _Guarded(io.BufferedIOBase):
-    """A buffered file that keeps its exceptions for later: in the decoder they would end the process."""
+    """A file with its last few blocks in memory, which keeps its exceptions: in the decoder they end the process."""
 
-    def __init__(self, source: io.RawIOBase) -> None:
-        self._file = io.BufferedReader(source, _READ_BYTES)
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._size = source.seek(0, os.SEEK_END)
+        self._at = 0
+        self._blocks: dict[int, bytes] = {}
         self._fault: BaseException | None = None
 
     def read(self, size: int | None = -1) -> bytes:
+        end = self._size if size is None or size < 0 else min(self._size, self._at + size)
+        parts = []
         try:
-            return self._file.read(size)
+            while self._at < end:
+                number, offset = divmod(self._at, _BLOCK_BYTES)
+                parts.append(self._read_block(number)[offset : offset + end - self._at])
+                self._at += len(parts[-1])
         except BaseException as fault:
             self._fault = fault
-            return b""
+        return b"".join(parts)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except BaseException as fault:
-            self._fault = fault
-            return -1
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        return self._at
+
+    def _read_block(self, number: int) -> bytes:
+        block = self._blocks.pop(number, None)
+        if block is None:
+            self._source.seek(number * _BLOCK_BYTES)
+            block = self._source.read(_BLOCK_BYTES)
+            if not block:
+                raise ImageError("corrupt", f"the file ends after {number * _BLOCK_BYTES} of {self._size} bytes")
+        self._blocks[number] = block
+        if len(self._blocks) > _MOST_BLOCKS:
+            del self._blocks[next(iter(self._blocks))]
+        return block
 
     def raise_fault(self) -> None:
         fault, self._fault = self._fault, None
@@ -197,10 +224,15 @@ class _Guarded(io.BufferedIOBase):
             raise fault
 
 
-def _check_container(start: bytes) -> None:
-    """Hold the start of a file to the containers that are read, before a decoder that knows far more looks at it."""
+def _check_container(start: bytes) -> bool:
+    """Hold the start of a file to the containers that are read, before a decoder that knows far more looks at it.
+
+    Returns:
+        Whether it is an MP4 or MOV.
+    """
     iso = start[4:8] in _ISO_BOXES
     if not start:
         raise ImageError("empty_object", "the file is empty")
     if not (iso or start.startswith(b"\x1aE\xdf\xa3") or (start.startswith(b"RIFF") and start[8:12] == b"AVI ")):
         raise ImageError("not_a_video", f"no MP4, MOV, AVI, MKV or WebM; it starts with {start[:12]!r}")
+    return iso

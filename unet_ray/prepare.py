@@ -62,6 +62,7 @@ def run(config: Config) -> PrepareResult:
     Safe to repeat: an unfinished dataset is continued, a finished one is left alone.
 
     Raises:
+        ConfigError: The labels do not fit together, or the masks have fewer colours than clusters are wanted.
         DatasetError: The input is empty or not laid out as promised.
         PlanMismatchError: Another dataset lies at the output.
         ResourceError: The cluster has no CPU.

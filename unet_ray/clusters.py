@@ -18,11 +18,11 @@ from unet_ray import pipeline
 from unet_ray.config_input import ImagesSection
 from unet_ray.datasets.frames import fetch_stored
 from unet_ray.datasets.listing import Row
-from unet_ray.datasets.prepared import open_dataset
 from unet_ray.errors import DatasetError, ImageError
 from unet_ray.images.decode import decode_mask_colours
 from unet_ray.labels import kmeans
-from unet_ray.labels.classes import Colour
+from unet_ray.labels.classes import ClassMap, Colour
+from unet_ray.table.read import open_table
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +62,15 @@ def read_centroids(uri: str) -> tuple[Colour, ...]:
     """Return the centroids with which a dataset was prepared.
 
     Raises:
-        DatasetError: It was prepared without K-Means.
+        DatasetError: It was prepared without K-Means, or is no dataset.
         TableError: There is none, or it is not complete.
     """
-    prepared = open_dataset(uri)
-    if prepared.table.plan.settings["labels.scheme"] != "kmeans":
+    plan = open_table(uri).plan
+    if plan.settings.get("labels.scheme") != "kmeans":
         raise DatasetError(
             f"labels.centroids: {uri} was prepared without centroids; take a dataset of labels.scheme: kmeans"
         )
-    return prepared.classes.palette
+    return ClassMap.from_facts(plan.facts).palette
 
 
 def choose(rows: Iterable[Row], seed: int) -> list[tuple[int, Row]]:

@@ -67,6 +67,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         on_progress: Called on the driver whenever a part is written, instead of logging a line.
 
     Raises:
+        ConfigError: The labels do not fit together, or the masks have fewer colours than clusters are wanted.
         DatasetError: The input is empty or not laid out as promised.
         PlanMismatchError: Another dataset lies at the output.
         ResourceError: The cluster has no CPU.

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.inline import collect, transform
 from tests.unit.image_files import encode, gradient
+from tests.unit.inline_table import begin, finish
 from tests.unit.test_kmeans import COLOURS, draw_mask
 from unet_ray import pipeline, prepare, runtime, storage
 from unet_ray.checkpoint import ModelCard
@@ -18,7 +19,7 @@ from unet_ray.config import Config
 from unet_ray.config_file import parse_config
 from unet_ray.datasets.frames import read_frame
 from unet_ray.datasets.prepared import open_dataset, read_pair
-from unet_ray.errors import ConfigError, DatasetError, PlanMismatchError
+from unet_ray.errors import ConfigError, DatasetError, PlanMismatchError, TableError
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.table.read import open_table
 
@@ -115,8 +116,14 @@ def test_centroids_are_taken_from_another_dataset_instead_of_fitted(
 def test_centroids_of_a_dataset_without_clusters_are_refused(make: Callable[..., Config], tmp_path: Path) -> None:
     binned = make(labels__scheme="bins")
     prepare.run(binned)
-    with pytest.raises(DatasetError, match=r"^labels\.centroids: .* was prepared without centroids; take a dataset of"):
-        prepare.run(make(labels__centroids=binned.dataset_uri, data__dataset=f"{tmp_path}/other"))
+    finish(begin(f"{tmp_path}/predictions"))
+    for uri in (binned.dataset_uri, f"{tmp_path}/predictions"):
+        with pytest.raises(
+            DatasetError, match=r"^labels\.centroids: .* was prepared without centroids; take a dataset"
+        ):
+            prepare.run(make(labels__centroids=uri, data__dataset=f"{tmp_path}/other"))
+    with pytest.raises(TableError, match="no table here"):
+        prepare.run(make(labels__centroids=f"{tmp_path}/nothing", data__dataset=f"{tmp_path}/other"))
 
 
 def test_more_clusters_than_colours_stop_the_job_before_anything_is_written(

@@ -28,6 +28,7 @@ from unet_ray.table.plan import Terms, create_plan
 
 PER_SEQUENCE = 100
 COUNTS = (1000, 10_000, 100_000)
+STORE_COUNTS = COUNTS[:2]  # the store of these tests goes through all its keys for every page
 MOST_MB, MOST_GROWTH_MB = 500, 100
 """The cache of the listing, and the buffer of a sort, are 32 MB each: 1,000 rows do not fill them."""
 
@@ -122,7 +123,7 @@ def fill_store(store: FaultStore) -> None:
     memory = store.snapshot()
     memory.buckets["bucket"] |= {
         f"{count}/{folder}/{item.key}": Stored(b"", f'"{item.etag}"', "", "")
-        for count in COUNTS
+        for count in STORE_COUNTS
         for folder in ("images", "masks")
         for item in objects("", count, ".png")
     }
@@ -140,14 +141,15 @@ def peak_mb() -> float:
     ("source", "split"),
     [("folder", "ratio"), ("list", "folds"), ("pairs", "contiguous"), ("store", "group")],
 )
-def test_a_hundred_times_the_images_take_the_same_memory(source: str, split: str, store: FaultStore) -> None:
+def test_many_times_the_images_take_the_same_memory(source: str, split: str, store: FaultStore) -> None:
+    counts = STORE_COUNTS if source == "store" else COUNTS
     if source == "store":
         fill_store(store)
-    command = [sys.executable, "-m", "tests.faults.test_scale", source, split, *map(str, COUNTS)]
+    command = [sys.executable, "-m", "tests.faults.test_scale", source, split, *map(str, counts)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2])
     found = [json.loads(line) for line in done.stdout.splitlines()]
     sys.stdout.writelines(f"{source}, {split}: {line}\n" for line in done.stdout.splitlines())
-    assert [one["rows"] for one in found] == list(COUNTS)
+    assert [one["rows"] for one in found] == list(counts)
     assert found[-1]["peak_mb"] < MOST_MB
     assert found[-1]["peak_mb"] - found[0]["peak_mb"] < MOST_GROWTH_MB
 

@@ -118,7 +118,7 @@ def _explains(classes: ClassMap | None, scan: Scan) -> bool:
 @contextmanager
 def _planned(config: Config) -> Iterator[Plan]:
     """List the input into a plan that lasts as long as the ``with`` block, where tasks can read it."""
-    uri = f"{config.run_uri}/labels/_scan-{uuid.uuid4().hex}"
+    uri = f"{config.run_uri}/labels/_scan/{uuid.uuid4().hex}"
     terms = Terms(kind="scan", settings={}, facts={}, summed=(), shard_rows=_SHARD_ROWS, unit_rows=_UNIT_ROWS)
     with layouts.list_inputs(config) as listing:
         plan = create_plan(uri, listing.rows(), terms, notes=listing.summary(), exclusive=False)

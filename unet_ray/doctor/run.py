@@ -74,7 +74,7 @@ def run(config: Config) -> LabelsResult:
         scan = merge(_scans(plan, lens), known_colours(classes))
         suggestion = suggest(scan, labels, classes)
         shown = classes
-        if suggestion is not None and not _explains(classes, scan):
+        if suggestion is not None and (classes is None or (classes.recovery.read == "ids") != (scan.form == "ids")):
             shown = make_class_map(suggestion.section)
         names = functools.partial(_image_ids, plan)
         found = diagnose(scan, plan.notes, labels, classes, suggestion, shown, names, config.run.seed)
@@ -107,12 +107,6 @@ def _configured(labels: LabelsSection) -> ClassMap | None:
     if labels.scheme == "kmeans" or not (labels.preset or labels.classes or labels.scheme == "bins"):
         return None
     return make_class_map(labels)
-
-
-def _explains(classes: ClassMap | None, scan: Scan) -> bool:
-    """Tell whether labels read what most masks are."""
-    ids = scan.counts["form", "ids"] >= scan.counts["form", "colours"]
-    return classes is not None and (classes.recovery.read == "ids") == ids
 
 
 @contextmanager

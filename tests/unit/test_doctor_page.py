@@ -114,4 +114,6 @@ def test_the_suggestion_is_a_document_that_a_configuration_takes() -> None:
     found = findings(name="null: [x]")
     config = parse_config(yaml.safe_load(suggestion_yaml(found)), {}, "test")
     assert config.labels.classes == ("null: [x]",)
+    short = Suggestion({"preset": "voc", "scheme": "ids"}, "so")
+    assert suggestion_yaml(findings(suggestion=short)) == "labels:\n  preset: voc\n  scheme: ids\n"
     assert suggestion_yaml(findings(suggestion=None)) == ""

@@ -132,7 +132,7 @@ def diagnose(
         seed: Of what is fitted to the sample.
     """
     forms = {form: scan.counts["form", form] for form in ("ids", "colours") if scan.counts["form", form]}
-    form = "ids" if scan.counts["form", "ids"] >= scan.counts["form", "colours"] else "colours"
+    form = scan.form
     tally = scan.ids if form == "ids" else scan.colours
     faults = [_fault(scan, key[1], image_ids) for key in sorted(scan.counts) if key[0] == "error"]
     unknown = next((fault for fault in faults if fault.code == "unknown_value"), None)

@@ -74,7 +74,7 @@ def run(config: Config) -> LabelsResult:
         scan = merge(_scans(plan, lens), known_colours(classes))
         suggestion = suggest(scan, labels, classes)
         shown = classes
-        if suggestion is not None and not _explains(classes, scan):
+        if suggestion is not None and (classes is None or (classes.recovery.read == "ids") != (scan.form == "ids")):
             shown = make_class_map(suggestion.section)
         names = functools.partial(_image_ids, plan)
         found = diagnose(scan, plan.notes, labels, classes, suggestion, shown, names, config.run.seed)
@@ -109,16 +109,10 @@ def _configured(labels: LabelsSection) -> ClassMap | None:
     return make_class_map(labels)
 
 
-def _explains(classes: ClassMap | None, scan: Scan) -> bool:
-    """Tell whether labels read what most masks are."""
-    ids = scan.counts["form", "ids"] >= scan.counts["form", "colours"]
-    return classes is not None and (classes.recovery.read == "ids") == ids
-
-
 @contextmanager
 def _planned(config: Config) -> Iterator[Plan]:
     """List the input into a plan that lasts as long as the ``with`` block, where tasks can read it."""
-    uri = f"{config.run_uri}/labels/_scan-{uuid.uuid4().hex}"
+    uri = f"{config.run_uri}/labels/_scan/{uuid.uuid4().hex}"
     terms = Terms(kind="scan", settings={}, facts={}, summed=(), shard_rows=_SHARD_ROWS, unit_rows=_UNIT_ROWS)
     with layouts.list_inputs(config) as listing:
         plan = create_plan(uri, listing.rows(), terms, notes=listing.summary(), exclusive=False)

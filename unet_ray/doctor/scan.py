@@ -9,7 +9,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,11 @@ class Scan:
     examples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     samples: list[tuple[float, int, str, list[int]]] = field(default_factory=list)
     thumbs: dict[str, NDArray[np.void]] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Literal["ids", "colours"]:
+        """What most masks are files of."""
+        return "ids" if self.counts["form", "ids"] >= self.counts["form", "colours"] else "colours"
 
     def to_json(self) -> str:
         """Return the scan as `from_json` reads it."""

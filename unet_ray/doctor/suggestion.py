@@ -41,7 +41,7 @@ def suggest(scan: Scan, labels: LabelsSection, classes: ClassMap | None) -> Sugg
     Configured labels that explain 99 % of the pixels are kept, and what they do not know is ignored. Otherwise a preset
     that fits is taken, or a class is made of every value; of lossy colours, of every colour that others lie around.
     """
-    form = "ids" if scan.counts["form", "ids"] >= scan.counts["form", "colours"] else "colours"
+    form = scan.form
     tally = scan.ids if form == "ids" else add_up((scan.colours, _as_colours(scan.ids)))
     if not tally.pixels:
         return None

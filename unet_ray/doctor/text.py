@@ -1,6 +1,7 @@
 """The findings as plain text, for a terminal or a log."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import yaml
 
@@ -8,6 +9,17 @@ from unet_ray.columns import align
 from unet_ray.doctor.findings import Findings, ValueRow
 
 _MOST_VALUES = 20
+
+
+class _FlatLists(yaml.SafeDumper):
+    pass
+
+
+def _represent_flat(dumper: yaml.SafeDumper, data: Sequence[Any]) -> yaml.SequenceNode:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+_FlatLists.add_representer(list, _represent_flat)
 
 
 def findings_text(found: Findings) -> str:
@@ -19,8 +31,9 @@ def suggestion_yaml(found: Findings) -> str:
     """Return the suggested section as YAML that a configuration takes, empty where there is none."""
     if found.suggestion is None:
         return ""
-    labels = {"labels": found.suggestion.labels}
-    return yaml.safe_dump(labels, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+    return yaml.dump(
+        {"labels": found.suggestion.labels}, Dumper=_FlatLists, sort_keys=False, allow_unicode=True, width=110
+    )
 
 
 def value_text(row: ValueRow) -> str:

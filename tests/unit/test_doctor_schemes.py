@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.unit.image_files import blobs, encode
-from unet_ray.doctor.schemes import find_peaks, fit_clusters, fit_preset, fit_preset_to_lossy, measure_colours
+from unet_ray.doctor.schemes import find_peaks, fit_preset, fit_preset_to_lossy, measure_colours
 from unet_ray.labels.presets import PRESETS
 
 COLOURS = [(0, 0, 0), (250, 40, 40), (40, 200, 60), (30, 60, 240)]
@@ -29,12 +29,6 @@ def test_each_scheme_is_scored_by_the_pixels_it_explains() -> None:
         ("channel", 0.9),
     ]
     assert measure_colours(pixels, [], bin_width=20, clusters=2, seed=0)[0].share is None
-
-
-def test_clusters_are_the_same_for_the_same_seed_and_never_more_than_the_colours() -> None:
-    pixels = lossy(COLOURS)
-    assert fit_clusters(pixels, 4, 3).tolist() == fit_clusters(pixels, 4, 3).tolist()
-    assert fit_clusters(np.array([(1, 2, 3)] * 9, np.uint8), 4, 0).tolist() == [[1, 2, 3]]
 
 
 def test_the_colours_behind_a_jpeg_are_found_and_not_those_of_its_edges() -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_ray.labels import kmeans
 from unet_ray.labels.presets import PRESETS
 
 NEAR = 40
@@ -43,7 +43,8 @@ def measure_colours(
 ) -> list[Purity]:
     """Say how well schemes for masks of colours explain ``(N, 3)`` uint8 pixels, N > 0; ``palette`` may be empty."""
     far = distances(pixels, palette) if palette else None
-    centroids = fit_clusters(pixels, clusters, seed)
+    different = np.unique(pixels, axis=0)
+    centroids = different if len(different) <= clusters else kmeans.fit(pixels, clusters, seed)
     return [
         Purity(
             "palette, exact",
@@ -77,18 +78,6 @@ def distances(pixels: NDArray[np.uint8], colours: Sequence[Colour] | NDArray[np.
     parts = [pixels[first : first + _AT_ONCE].astype(np.float32) for first in range(0, len(pixels), _AT_ONCE)]
     squares = [((part[:, None] - known[None]) ** 2).sum(axis=2).min(axis=1) for part in parts]
     return np.asarray(np.sqrt(np.concatenate([np.zeros(0, np.float32), *squares])), np.float32)
-
-
-def fit_clusters(pixels: NDArray[np.uint8], clusters: int, seed: int) -> NDArray[np.uint8]:
-    """Return ``(K, 3)`` uint8 centroids of ``(N, 3)`` uint8 colours, K at most the number of different ones."""
-    different = np.unique(pixels, axis=0)
-    if len(different) <= clusters:
-        return different
-    cv2.setRNGSeed(seed)
-    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 0.5)
-    labels = np.zeros((len(pixels), 1), np.int32)
-    _, _, centroids = cv2.kmeans(pixels.astype(np.float32), clusters, labels, stop, 3, cv2.KMEANS_PP_CENTERS)
-    return np.asarray(np.rint(centroids), np.uint8)
 
 
 def find_peaks(pixels: NDArray[np.uint8]) -> list[Colour]:

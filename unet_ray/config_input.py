@@ -73,7 +73,7 @@ class DataSection:
             require(min(self.resize) >= 16, "data.resize", "a height and a width >= 16 px", self.resize)
         require(0 <= self.val_fraction < 1, "data.val_fraction", "in [0, 1)", self.val_fraction)
         require(0 <= self.test_fraction < 1, "data.test_fraction", "in [0, 1)", self.test_fraction)
-        both = self.val_fraction + self.test_fraction
+        both = self.test_fraction + (0 if self.folds else self.val_fraction)
         require(both < 1, "data.test_fraction", "below 1 together with data.val_fraction", both)
         require(self.folds is None or self.folds >= 2, "data.folds", ">= 2 or null", self.folds)
         if self.folds is not None:

@@ -63,6 +63,16 @@ def test_scans_add_up_to_the_same_in_any_order_and_survive_the_way_to_the_driver
     assert len(scan_rows(rows, lens(SECTION, 0.5)).samples) in range(1, 9)
 
 
+def test_a_frame_that_repeats_the_one_before_it_is_noted_within_its_group_only(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, {f"drive_{number}.png": encode(plain(0), "PNG") for number in range(4)})
+    (tmp_path / "images/drive_2.png").write_bytes((tmp_path / "images/drive_1.png").read_bytes())
+    rows = [row | {"image_etag": None} for row in rows]
+    found = scan_rows(rows, lens(SECTION))
+    assert found.examples == {"repeated_frame": [(2, "the same picture as the frame before it")]}
+    apart = [row | {"group": str(row["row_id"])} for row in rows]
+    assert scan_rows(apart, lens(SECTION)).examples == {}
+
+
 def test_files_of_ids_are_read_as_ids_and_others_as_colours(tmp_path: Path) -> None:
     files = {
         "grey.png": encode(plain(1), "PNG"),

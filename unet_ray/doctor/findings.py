@@ -62,7 +62,7 @@ class SplitRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Pairs that cannot be used, by error code, and the first few as (image_id, message)."""
+    """Pairs with a fault, by code, and the first few as (image_id, message)."""
 
     code: str
     images: int

@@ -20,6 +20,7 @@ from unet_ray.doctor.tally import EMPTY, Tally, add_up, cells_of, tally_image
 from unet_ray.doctor.twins import THUMB_PIXELS, make_thumb
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_mask, decode_mask_colours
+from unet_ray.images.repeats import find_repeats, make_thumbnail
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.recovery import Recovery, pack_colours, unpack_colours
 from unet_ray.metrics import count_classes
@@ -124,8 +125,22 @@ def known_colours(classes: ClassMap | None) -> tuple[int, ...]:
 
 
 def scan_rows(rows: Sequence[Mapping[str, Any]], lens: Lens) -> Scan:
-    """Fetch planned pairs (`schema.PLAN`) and say what is in them; what may pass is raised. Runs in tasks."""
-    return merge((_scan_row(row, lens) for row in rows), known_colours(lens.classes))
+    """Fetch planned pairs (`schema.PLAN`) and say what is in them; what may pass is raised. Runs in tasks.
+
+    Frames of a group that repeat the one before them are noted as ``repeated_frame``, where both are among the rows.
+    """
+    thumbnails: dict[str, list[tuple[int, NDArray[np.uint8]]]] = {}
+    scans = []
+    for row in rows:
+        scan, image = _scan_row(row, lens)
+        scans.append(scan)
+        if image is not None and row["frame"] is not None:
+            thumbnails.setdefault(row["group"], []).append((row["row_id"], make_thumbnail(image)))
+    repeats = Scan()
+    for seen in thumbnails.values():
+        for place in find_repeats(thumbnail for _, thumbnail in seen):
+            _note(repeats, "repeated_frame", seen[place][0], "the same picture as the frame before it")
+    return merge([*scans, repeats], known_colours(lens.classes))
 
 
 def decode_as_stored(data: bytes, policy: ImagesSection, classes: ClassMap | None) -> NDArray[Any]:
@@ -158,19 +173,21 @@ def known_values(values: NDArray[np.integer], form: str, recovery: Recovery) -> 
     return np.asarray(everything.to_class_ids(pixels)[0] == 0) if len(values) else np.zeros(0, bool)
 
 
-def _scan_row(row: Mapping[str, Any], lens: Lens) -> Scan:
-    scan = Scan()
+def _scan_row(row: Mapping[str, Any], lens: Lens) -> tuple[Scan, NDArray[np.uint8] | None]:
+    """Return what is seen of a pair, and its image where it can be read."""
+    scan, image = Scan(), None
     split = row["split"]
     scan.counts["images", split] += 1
     scan.counts["group", split, row["group"]] += 1
     try:
         decode = functools.partial(decode_as_stored, classes=lens.classes)
         pair = fetch_stored(row, decode, lens.policy)
+        image = pair.image
         if pair.mask is None:
             raise ImageError("missing_mask", "no mask of this name")
     except ImageError as error:
         _note(scan, error.code, row["row_id"], error.message)
-        return scan
+        return scan, image
     height, width = pair.mask.shape[:2]
     scan.counts["masks", split] += 1
     scan.counts["size", f"{height}x{width}"] += 1
@@ -190,7 +207,7 @@ def _scan_row(row: Mapping[str, Any], lens: Lens) -> Scan:
     if position < lens.sampled_share:
         places = np.random.default_rng(list(digest)).integers(0, values.size, SAMPLED_PIXELS)
         scan.samples.append((position, row["row_id"], form, values.ravel()[places].tolist()))
-    return scan
+    return scan, image
 
 
 def _count(scan: Scan, split: str, row_id: int, mask: NDArray[Any], tally: Tally, classes: ClassMap) -> None:

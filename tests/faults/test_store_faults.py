@@ -162,7 +162,7 @@ BAD_DAY = [
 def test_on_a_bad_day_everything_completes_with_the_right_content(
     store: FaultStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frames = {f"{number:03}": os.urandom(20_000) for number in range(320)}
+    frames = {f"{number:03}": os.urandom(5_000) for number in range(960)}
     for key, frame in frames.items():
         storage.write(f"s3://bucket/in/{key}", frame)
     store.latency_s = 0.02

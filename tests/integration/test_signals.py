@@ -18,7 +18,7 @@ from unet_ray.config import Config
 from unet_ray.train import run as train
 
 EXIT_S = 25
-GONE_S = 15
+GONE_S = 40
 
 
 @pytest.fixture(scope="module")

@@ -39,10 +39,10 @@ class Nodes:
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        self._head = self._start("--head", f"--port={port}", "--include-dashboard=false")
+        self._head = self._start("--num-cpus=2", "--head", f"--port={port}", "--include-dashboard=false")
         address = f"{get_node_ip_address()}:{port}"
-        self._join = f"--address={address}"
-        self._others = [self._start(self._join) for _ in range(2)]
+        self._join = ("--num-cpus=1", f"--address={address}")
+        self._others = [self._start(*self._join) for _ in range(2)]
         self.environment = {"RAY_ADDRESS": address, **self._token}
         return self
 
@@ -56,7 +56,7 @@ class Nodes:
         """Kill a node without notice, and give the cluster a new one in its place."""
         node = self._others.pop(rng.randrange(len(self._others)))
         next(process for process in node.children(recursive=True) if process.name() == "raylet").kill()
-        self._others.append(self._start(self._join))
+        self._others.append(self._start(*self._join))
 
     def kill_worker(self, rng: random.Random, kind: str) -> bool:
         """Kill a process that runs tasks or is an actor of a job; tell whether there was one."""
@@ -70,7 +70,7 @@ class Nodes:
     def _start(self, *arguments: str) -> psutil.Popen:
         node = psutil.Popen(
             [
-                str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", "--num-cpus=2",
+                str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
                 f"--object-store-memory={256 * 2**20}", *arguments,
             ],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **self._token}, text=True,

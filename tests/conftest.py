@@ -2,11 +2,14 @@
 
 import uuid
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+from s3fs import S3FileSystem
 
 from tests import s3server
 from unet_ray import s3
+from unet_ray.faults import outlast, translated
 
 pytest.register_assert_rewrite("tests.storage_contract")
 pytest_plugins = ["tests.tally"]
@@ -50,4 +53,9 @@ def s3_bucket(s3_environment: dict[str, str]) -> Iterator[str]:
     client, bucket = s3.s3fs_client(), f"unet-ray-{uuid.uuid4().hex[:12]}"
     client.call_s3("create_bucket", Bucket=bucket)
     yield f"s3://{bucket}"
-    client.rm(bucket, recursive=True)
+    outlast(partial(_remove, client, bucket))
+
+
+def _remove(client: S3FileSystem, bucket: str) -> None:
+    with translated("delete", f"s3://{bucket}"):  # a server that was stopped may need a moment
+        client.rm(bucket, recursive=True)

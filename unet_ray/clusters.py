@@ -15,13 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unet_ray import pipeline
-from unet_ray.config_input import ImagesSection
+from unet_ray.config_input import Colour, ImagesSection
 from unet_ray.datasets.frames import fetch_stored
 from unet_ray.datasets.listing import Row
 from unet_ray.errors import DatasetError, ImageError
 from unet_ray.images.decode import decode_mask_colours
 from unet_ray.labels import kmeans
-from unet_ray.labels.classes import ClassMap, Colour
+from unet_ray.labels.classes import ClassMap
 from unet_ray.table.read import open_table
 
 logger = logging.getLogger(__name__)

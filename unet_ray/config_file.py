@@ -125,13 +125,14 @@ def dump_config(config: Config) -> str:
     """Return the resolved configuration as YAML that `load_config` reads back to an equal `Config`."""
     import yaml
 
-    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+    return yaml.safe_dump(plain_values(dataclasses.asdict(config)), sort_keys=False)
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Return what ``dataclasses.asdict`` gives as values that YAML and JSON hold: lists, not tuples."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: plain_values(item) for key, item in value.items()}
+    return [plain_values(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _dotted(location: Sequence[int | str]) -> str:

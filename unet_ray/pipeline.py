@@ -42,12 +42,6 @@ def transform(plan: Plan, units: Units, load: Load, *, row_group_rows: int) -> I
     yield from _messages(in_tasks(units, 1, stage))
 
 
-def stream(units: Units, stage: Callable[[Unit], pa.Table]) -> Iterator[dict[str, Any]]:
-    """Compute units in tasks; yield the rows of their tables as they come, and write nothing."""
-    _configure()
-    yield from in_tasks(units, 1, stage).iter_rows()
-
-
 def infer(
     plan: Plan,
     units: Units,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unet_ray.config_input import LabelsSection
+from unet_ray.datasets.splits import SPLITS
 from unet_ray.doctor.scan import MOST_EXAMPLES, Scan, class_counts, known_values
 from unet_ray.doctor.schemes import Purity, measure_colours
 from unet_ray.doctor.suggestion import Suggestion, sample_of
@@ -21,7 +22,6 @@ from unet_ray.schema import IGNORE_INDEX
 MOST_SHOWN = 40
 """Values, sizes and groups that a report lists."""
 
-_SPLITS = ("train", "val", "test")
 _HELD_OUT = (("val", "train"), ("test", "train"), ("test", "val"))
 
 
@@ -137,7 +137,7 @@ def diagnose(
     faults = [_fault(scan, key[1], image_ids) for key in sorted(scan.counts) if key[0] == "error"]
     unknown = next((fault for fault in faults if fault.code == "unknown_value"), None)
     faults = sorted((fault for fault in faults if fault is not unknown), key=lambda fault: -fault.images)
-    splits = [_split_row(scan, split, classes) for split in _SPLITS if scan.counts["images", split]]
+    splits = [_split_row(scan, split, classes) for split in SPLITS if scan.counts["images", split]]
     sizes = Counter({key[1]: count for key, count in scan.counts.items() if key[0] == "size"})
     leaks = [leak for pair in _HELD_OUT if (leak := _leak(scan, *pair, image_ids)) is not None]
     found = Findings(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_ray.config_input import Colour
 from unet_ray.doctor.findings import Findings
 from unet_ray.doctor.text import suggestion_yaml, value_text
 from unet_ray.html.page import render_template
@@ -15,8 +16,6 @@ from unet_ray.html.pictures import drawing_uri, mask_uri, photo_uri, shrink_imag
 from unet_ray.labels.scheme import generate_palette
 
 _SECTIONS = ("Input", "Problems", "Examples", "Values", "Classes", "Leaks", "Schemes", "Suggestion")
-
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)

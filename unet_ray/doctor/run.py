@@ -131,7 +131,7 @@ def _scans(plan: Plan, lens: Lens) -> Iterator[Scan]:
     """Yield what tasks see, unit by unit."""
     meter, done = Meter("labels", "pairs"), 0
     stage = functools.partial(_scan_unit, plan=plan, lens=lens)
-    for row in pipeline.stream(plan.units(range(plan.num_shards)), stage):
+    for row in pipeline.collect(plan.units(range(plan.num_shards)), 1, stage):
         scan = Scan.from_json(row["scan"])
         done += sum(count for key, count in scan.counts.items() if key[0] == "images")
         meter(Progress(done=done, planned=plan.num_rows, resumed=0, quarantined=0))

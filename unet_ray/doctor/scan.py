@@ -22,7 +22,7 @@ from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_mask, decode_mask_colours
 from unet_ray.images.repeats import find_repeats, make_thumbnail
 from unet_ray.labels.classes import ClassMap
-from unet_ray.labels.recovery import Recovery, pack_colours, unpack_colours
+from unet_ray.labels.recovery import Recovery, name_colour, pack_colours, unpack_colours
 from unet_ray.metrics import count_classes
 
 MOST_EXAMPLES = 5
@@ -121,7 +121,7 @@ def known_colours(classes: ClassMap | None) -> tuple[int, ...]:
     """Return the colours that labels know, packed; none for labels of numbers."""
     if classes is None or classes.recovery.read != "colour":
         return ()
-    return tuple(red | green << 8 | blue << 16 for red, green, blue in classes.recovery.keys)
+    return tuple(pack_colours(np.array([classes.recovery.keys], np.uint8))[0].tolist())
 
 
 def scan_rows(rows: Sequence[Mapping[str, Any]], lens: Lens) -> Scan:
@@ -221,7 +221,8 @@ def _count(scan: Scan, split: str, row_id: int, mask: NDArray[Any], tally: Tally
     if len(unknown):
         scan.counts["unknown_pixels", split] += int(unknown[:, 1].sum())
         most = unknown[np.argsort(-unknown[:, 1], kind="stable")[:MOST_EXAMPLES]]
-        named = ", ".join(f"{name_value(value, mask.ndim == 2)} ({pixels} px)" for value, pixels, _ in most.tolist())
+        name = str if mask.ndim == 2 else name_colour
+        named = ", ".join(f"{name(value)} ({pixels} px)" for value, pixels, _ in most.tolist())
         _note(scan, "unknown_value", row_id, named)
     class_ids = replace(recovery, unknown="ignore").to_class_ids(mask)
     pixels, ignored = count_classes(class_ids, classes.num_classes)
@@ -230,11 +231,6 @@ def _count(scan: Scan, split: str, row_id: int, mask: NDArray[Any], tally: Tally
         scan.counts["class_pixels", split, str(class_id)] += int(pixels[class_id])
         scan.counts["class_images", split, str(class_id)] += 1
         scan.counts["class_image_pixels", split, str(class_id)] += class_ids.size
-
-
-def name_value(value: int, is_id: bool) -> str:
-    """Return an id or a packed colour as text."""
-    return str(value) if is_id else f"({value & 255}, {value >> 8 & 255}, {value >> 16 & 255})"
 
 
 def _note(scan: Scan, code: str, row_id: int, message: str) -> None:

@@ -6,21 +6,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_ray.config_input import Colour
 from unet_ray.labels import kmeans
 from unet_ray.labels.presets import PRESETS
+from unet_ray.labels.recovery import nearest_colours
 
 NEAR = 40
 """Distance in RGB units within which a lossy colour is taken for a known one."""
 
 _FITS_SHARE, _FITS_FOUND, _FITS_COLOURS, _FITS_LABELS = 0.99, 0.8, 3, 8
 _FITS_LOSSY_SHARE = 0.85
-_PEAK_SHARE, _PEAK_DENSITY = (
-    0.005,
-    0.6,
-)  # measured: of true colours 70 % and more lie within half of NEAR, of mixtures 52
-_AT_ONCE = 65_536
-
-Colour = tuple[int, int, int]
+# Measured: of what lies around a true colour 70 % and more is within half of NEAR, around a mixture 52 %.
+_PEAK_SHARE, _PEAK_DENSITY = 0.005, 0.6
 
 
 class Purity(NamedTuple):
@@ -74,10 +71,7 @@ def measure_colours(
 
 def distances(pixels: NDArray[np.uint8], colours: Sequence[Colour] | NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the Euclidean distance of each of ``(N, 3)`` pixels to the nearest colour."""
-    known = np.array(colours, np.float32)
-    parts = [pixels[first : first + _AT_ONCE].astype(np.float32) for first in range(0, len(pixels), _AT_ONCE)]
-    squares = [((part[:, None] - known[None]) ** 2).sum(axis=2).min(axis=1) for part in parts]
-    return np.asarray(np.sqrt(np.concatenate([np.zeros(0, np.float32), *squares])), np.float32)
+    return np.asarray(np.sqrt(nearest_colours(pixels, np.array(colours, np.uint8))[1]), np.float32)
 
 
 def find_peaks(pixels: NDArray[np.uint8]) -> list[Colour]:

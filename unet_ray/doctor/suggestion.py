@@ -1,13 +1,14 @@
 """A ``labels`` section under which every pixel of the scanned masks has a class or is ignored."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from unet_ray.config_file import plain_values
 from unet_ray.config_input import MOST_CLASSES, LabelsSection
 from unet_ray.doctor.scan import Scan, known_values
 from unet_ray.doctor.schemes import find_peaks, fit_preset, fit_preset_to_lossy
@@ -49,8 +50,8 @@ def suggest(scan: Scan, labels: LabelsSection, classes: ClassMap | None) -> Sugg
         unknown = sum(count for key, count in scan.counts.items() if key[0] == "unknown_pixels")
         share = 1 - unknown / tally.pixels
         if share >= _GOOD_SHARE:
-            usual = _plain(LabelsSection())
-            kept = {key: value for key, value in _plain(labels).items() if value != usual[key]}
+            usual = plain_values(asdict(LabelsSection()))
+            kept = {key: value for key, value in plain_values(asdict(labels)).items() if value != usual[key]}
             reason = f"the configured labels explain {share:.2%} of the pixels"
             if unknown and classes.recovery.read not in ("ids", "colour"):
                 return Suggestion({**kept, "unknown": "ignore"}, f"{reason}, the rest is ignored")
@@ -154,14 +155,3 @@ def _as_colours(ids: Tally) -> Tally:
 
 def _unknown(tally: Tally, form: str, classes: ClassMap) -> NDArray[np.int64]:
     return tally.rows[~known_values(tally.rows[:, 0], form, classes.recovery)]
-
-
-def _plain(labels: LabelsSection) -> dict[str, Any]:
-    """Return a section as values that YAML and JSON hold."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, tuple) else value
-
-    return {key: plain(value) for key, value in dataclasses.asdict(labels).items()}

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unet_ray.config_input import Colour
 from unet_ray.labels.recovery import Recovery
-
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-Colour = tuple[int, int, int]
+from unet_ray.config_input import Colour
 
 
 class Label(NamedTuple):

@@ -114,9 +114,9 @@ class Recovery:
         if strange.any():
             if self.unknown == "reject":
                 rule = f"within {self.max_distance} of a known one" if self.max_distance else "known"
+                found = _count(colours[strange], name_colour)
                 raise ImageError(
-                    "unknown_colour",
-                    f"colours {_count(colours[strange], _name)} are not {rule} (labels.palette, labels.max_distance)",
+                    "unknown_colour", f"colours {found} are not {rule} (labels.palette, labels.max_distance)"
                 )
             mask[strange] = IGNORE_INDEX
         return mask
@@ -167,20 +167,31 @@ def _colour_table(recovery: Recovery) -> NDArray[np.uint8]:
     return np.full(2**24, _UNSEEN if recovery.keys else _UNKNOWN, np.uint8)
 
 
-def _nearest(packed: NDArray[np.uint32], recovery: Recovery) -> NDArray[np.uint8]:
-    """Return the class of the nearest key of each colour, the first among equals; _UNKNOWN where it is too far."""
-    keys = np.array(recovery.keys, np.float32)
-    classes = np.array(recovery.class_ids, np.uint8)
-    found = np.empty(len(packed), np.uint8)
-    for first in range(0, len(packed), _COLOURS_AT_ONCE):
-        colours = unpack_colours(packed[first : first + _COLOURS_AT_ONCE]).astype(np.float32)
-        squares = np.zeros((len(colours), len(keys)), np.float32)
+def nearest_colours(
+    colours: NDArray[np.uint8], keys: NDArray[np.uint8]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the place of the nearest of ``(K, 3)`` keys to each of ``(N, 3)`` colours, and its squared distance.
+
+    The first among equals; K > 0. Distances are Euclidean, in RGB units, and exact.
+    """
+    places, squares = np.empty(len(colours), np.intp), np.empty(len(colours), np.float32)
+    known = keys.astype(np.float32)
+    for first in range(0, len(colours), _COLOURS_AT_ONCE):
+        some = slice(first, first + _COLOURS_AT_ONCE)
+        part = colours[some].astype(np.float32)
+        apart = np.zeros((len(part), len(keys)), np.float32)
         for channel in range(3):
-            squares += (colours[:, channel, None] - keys[:, channel]) ** 2
-        nearest = classes[squares.argmin(axis=1)]
-        if recovery.max_distance is not None:
-            nearest[squares.min(axis=1) > recovery.max_distance**2] = _UNKNOWN
-        found[first : first + _COLOURS_AT_ONCE] = nearest
+            apart += (part[:, channel, None] - known[:, channel]) ** 2
+        places[some], squares[some] = apart.argmin(axis=1), apart.min(axis=1)
+    return places, squares
+
+
+def _nearest(packed: NDArray[np.uint32], recovery: Recovery) -> NDArray[np.uint8]:
+    """Return the class of the nearest key of each colour; _UNKNOWN where it is too far."""
+    places, squares = nearest_colours(unpack_colours(packed), np.array(recovery.keys, np.uint8))
+    found = np.array(recovery.class_ids, np.uint8)[places]
+    if recovery.max_distance is not None:
+        found[squares > recovery.max_distance**2] = _UNKNOWN
     return found
 
 
@@ -192,7 +203,8 @@ def _count(values: NDArray[Any], name: Callable[[int], str]) -> str:
     return f"{named} and {len(found) - _NUM_NAMED} more" if len(found) > _NUM_NAMED else named
 
 
-def _name(packed: int) -> str:
+def name_colour(packed: int) -> str:
+    """Return a number of `pack_colours` as ``(r, g, b)``."""
     return f"({packed & 255}, {packed >> 8 & 255}, {packed >> 16 & 255})"
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-from unet_ray.config_input import LabelsSection
+from unet_ray.config_input import Colour, LabelsSection
 from unet_ray.errors import ConfigError
 from unet_ray.labels.classes import ClassMap
-from unet_ray.labels.presets import PRESETS, Colour, Label, Preset
+from unet_ray.labels.presets import PRESETS, Label, Preset
 from unet_ray.labels.recovery import Read, Recovery
 from unet_ray.schema import IGNORE_INDEX
 

@@ -14,6 +14,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from unet_ray import __version__
@@ -147,24 +148,15 @@ def _run(stage: str, config: Config) -> Mapping[str, Any]:
         return dataclasses.asdict(run_report(config))
     from unet_ray import runtime, storage
 
-    outputs = {
-        "labels": f"{config.run_uri}/labels",
-        "prepare": config.dataset_uri,
-        "train": config.train_uri,
-        "predict": config.predictions_uri,
-    }
-    storage.check_output(outputs[stage], exclusive=not config.run.single_writer)
-    run: Callable[[Config], Any]
-    with runtime.connected():  # which refuses some clusters before anything heavy is loaded
-        if stage == "labels":
-            from unet_ray.doctor.run import run
-        elif stage == "prepare":
-            from unet_ray.prepare import run
-        elif stage == "train":
-            from unet_ray.train.run import run
-        else:
-            from unet_ray.predict.run import run
-        return dataclasses.asdict(run(config))
+    output, module = {
+        "labels": (f"{config.run_uri}/labels", "unet_ray.doctor.run"),
+        "prepare": (config.dataset_uri, "unet_ray.prepare"),
+        "train": (config.train_uri, "unet_ray.train.run"),
+        "predict": (config.predictions_uri, "unet_ray.predict.run"),
+    }[stage]
+    storage.check_output(output, exclusive=not config.run.single_writer)
+    with runtime.connected(meanwhile=lambda: import_module(module)):
+        return dataclasses.asdict(import_module(module).run(config))
 
 
 def _verify(uri: str, collect_garbage: bool) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,8 +49,11 @@ class Node:
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, or start one on this machine.
+
+    Args:
+        meanwhile: What to do while Ray starts, such as imports.
 
     Raises:
         ResourceError: There is no such cluster, or no token guards it (see `access`).
@@ -65,6 +68,7 @@ def connected() -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it set a level of its own
     if os.environ.get("RAY_ADDRESS", "") in ("", "local"):
         access.make_token(os.environ)
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
         options |= {
             "address": "local",
             "num_cpus": max(_LOCAL_CPUS, os.cpu_count() or 1),
@@ -75,12 +79,25 @@ def connected() -> Iterator[None]:
     with ThreadPoolExecutor(max_workers=1) as aside:
         try:
             try:
-                aside.submit(ray.init, **options).result()
+                started = aside.submit(_start, options)
+                meanwhile()
+                started.result()
             except ConnectionError as error:
                 raise ResourceError(f"RAY_ADDRESS: {error}; check the address and ~/.ray/auth_token") from error
             yield
         finally:
             ray.shutdown()
+
+
+def _start(options: Mapping[str, Any]) -> None:
+    """Connect, and start the two actors that Ray Data would start, and wait for, when a dataset first runs."""
+    import ray
+    from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
+    from ray.data._internal.stats import get_or_create_stats_actor
+
+    ray.init(**options)
+    get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
+    get_or_create_stats_actor()
 
 
 def require_cpu() -> None:

@@ -22,7 +22,7 @@ from unet_ray.errors import ResourceError
 from unet_ray.train import run as train
 
 JOBS, KILLS = 2, 10
-TORN = 2
+TORN = 1
 PATIENCE_S = 120
 
 

@@ -18,7 +18,7 @@ from unet_ray.config import Config
 from unet_ray.train import run as train
 
 EXIT_S = 25
-GONE_S = 40
+GONE_S = 120
 
 
 @pytest.fixture(scope="module")

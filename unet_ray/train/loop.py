@@ -6,10 +6,11 @@ Shapes: B batch, C channels, K classes, H W pixels.
 import contextlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +44,8 @@ from unet_ray.model.unet import UNet
 from unet_ray.train.feed import Source, feed, train_rows
 from unet_ray.train.guard import Guard
 from unet_ray.train.schedule import Item, Schedule, learning_rate
+
+T = TypeVar("T")
 
 _PROGRESS_EVERY_S = 2.0
 _MOST_SKIPPED = 10
@@ -81,20 +84,22 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(job.config.run.seed)
     model = job.card.build()
     checkpoint = _find_last(job.config.train_uri)
-    if checkpoint is not None:
-        model.load_state_dict(dict(checkpoint.weights))
-    network = ray.train.torch.prepare_model(
-        model.to(memory_format=torch.channels_last),
-        parallel_strategy_kwargs={"gradient_as_bucket_view": True},
-    )
-    optimizer = make_optimizer(model, job.config)
-    history: list[dict[str, Any]] = []
-    if checkpoint is not None:
-        restore_optimizer(optimizer, checkpoint.optimizer)
-        history = list(checkpoint.progress["history"])
-    state = _Worker(job, schedule, device, model, network, optimizer)
+    history: list[dict[str, Any]] = list(checkpoint.progress["history"]) if checkpoint is not None else []
     first_epoch = history[-1]["epoch"] + 1 if history else 0
-    with contextlib.closing(feed(job.source, schedule, first_epoch, job.data_cpus)) as batches:
+    with (
+        contextlib.closing(feed(job.source, schedule, first_epoch, job.data_cpus)) as items,
+        _started(items) as batches,
+    ):
+        if checkpoint is not None:
+            model.load_state_dict(dict(checkpoint.weights))
+        network = ray.train.torch.prepare_model(
+            model.to(memory_format=torch.channels_last),
+            parallel_strategy_kwargs={"gradient_as_bucket_view": True},
+        )
+        optimizer = make_optimizer(model, job.config)
+        if checkpoint is not None:
+            restore_optimizer(optimizer, checkpoint.optimizer)
+        state = _Worker(job, schedule, device, model, network, optimizer)
         for epoch in range(first_epoch, schedule.epochs + 1):
             row = state.run_epoch(epoch, islice(batches, len(schedule.items(epoch))))
             history.append(row)
@@ -105,6 +110,19 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             if finished:
                 break
     return summarise(history)
+
+
+@contextlib.contextmanager
+def _started(items: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Give the same items, the first asked for now, in a thread: data tasks take seconds to start, as networks do."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        first = thread.submit(list, islice(items, 1))
+
+        def all_items() -> Iterator[T]:
+            yield from first.result()
+            yield from items
+
+        yield all_items()
 
 
 def make_optimizer(model: UNet, config: Config) -> torch.optim.AdamW:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_ray.config import AugmentSection
+from unet_ray.config_training import AugmentSection
 from unet_ray.schema import IGNORE_INDEX
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601

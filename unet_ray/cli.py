@@ -18,8 +18,9 @@ from importlib import import_module
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from unet_ray import __version__
-from unet_ray.config import ClassWeights, Config
+from unet_ray.config import Config
 from unet_ray.config_file import leaves, load_config, nearest, sections
+from unet_ray.config_training import ClassWeights
 from unet_ray.errors import ConfigError, UnetRayError
 from unet_ray.signals import stoppable
 
@@ -30,6 +31,13 @@ STAGES = {
     "predict": "frames and a checkpoint in, masks and counts out, exactly once",
     "report": "history and predictions in, one HTML page out",
 }
+_ON_RAY = {
+    "labels": "unet_ray.doctor.run",
+    "prepare": "unet_ray.prepare",
+    "train": "unet_ray.train.run",
+    "predict": "unet_ray.predict.run",
+}
+_HERE = {"report": "unet_ray.report.run"}
 _VERIFY = "re-hash and recount a dataset or predictions table"
 
 
@@ -142,21 +150,19 @@ def _absolute(config: Config) -> Config:
 
 
 def _run(stage: str, config: Config) -> Mapping[str, Any]:
-    if stage == "report":
-        from unet_ray.report.run import run as run_report
-
-        return dataclasses.asdict(run_report(config))
+    if stage in _HERE:
+        return dataclasses.asdict(import_module(_HERE[stage]).run(config))
     from unet_ray import runtime, storage
 
-    output, module = {
-        "labels": (f"{config.run_uri}/labels", "unet_ray.doctor.run"),
-        "prepare": (config.dataset_uri, "unet_ray.prepare"),
-        "train": (config.train_uri, "unet_ray.train.run"),
-        "predict": (config.predictions_uri, "unet_ray.predict.run"),
-    }[stage]
-    storage.check_output(output, exclusive=not config.run.single_writer)
-    with runtime.connected(meanwhile=lambda: import_module(module)):
-        return dataclasses.asdict(import_module(module).run(config))
+    outputs = {
+        "labels": f"{config.run_uri}/labels",
+        "prepare": config.dataset_uri,
+        "train": config.train_uri,
+        "predict": config.predictions_uri,
+    }
+    storage.check_output(outputs[stage], exclusive=not config.run.single_writer)
+    with runtime.connected(meanwhile=lambda: import_module(_ON_RAY[stage])):
+        return dataclasses.asdict(import_module(_ON_RAY[stage]).run(config))
 
 
 def _verify(uri: str, collect_garbage: bool) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 from numpy.typing import NDArray
 
 from unet_ray.augment import make_rng, normalise_colour, sample_affine, sample_colour, warp_pair
-from unet_ray.config import AugmentSection
+from unet_ray.config_training import AugmentSection
 from unet_ray.schema import IGNORE_INDEX
 
 Bytes = NDArray[np.uint8]

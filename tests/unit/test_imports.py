@@ -31,7 +31,7 @@ print(publish.storage.read_bytes(f"{sys.argv[1]}/seal.json"), "torch" in sys.mod
 import numpy as np, torch
 import unet_ray.history, unet_ray.model
 from unet_ray import augment, checkpoint, losses, metrics
-from unet_ray.config import AugmentSection
+from unet_ray.config_training import AugmentSection
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.unet import UNet
 torch.set_num_threads(1)

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.unit.tiny_dataset import list_pairs_of, prepare_here
-from unet_ray.config import ClassWeights, Config, LossSection
+from unet_ray.config import Config
+from unet_ray.config_training import ClassWeights, LossSection
 from unet_ray.datasets.prepared import open_dataset
 from unet_ray.datasets.stats import count_rows
 from unet_ray.documents import pack_document

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from unet_ray.augment import make_rng, normalise_colour, sample_colour
-from unet_ray.config import AugmentSection, Config, OptimSection
+from unet_ray.config import Config
+from unet_ray.config_training import AugmentSection, OptimSection
 from unet_ray.model.unet import UNet
 from unet_ray.train.feed import CROPS
 from unet_ray.train.loop import is_exhausted, load_batch, make_optimizer, summarise

@@ -22,8 +22,8 @@ from ray.data._internal.execution.backpressure_policy import (
 )
 
 from unet_ray.augment import make_rng, normalise_colour, sample_affine, sample_colour, warp_pair
-from unet_ray.config import AugmentSection
 from unet_ray.config_input import ImagesSection
+from unet_ray.config_training import AugmentSection
 from unet_ray.datasets.frames import load_frames
 from unet_ray.datasets.prepared import ROW_GROUP_ROWS, read_pair
 from unet_ray.images.decode import decode_plain

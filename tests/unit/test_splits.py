@@ -213,8 +213,8 @@ def test_a_split_that_stays_empty_is_told(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO), list_inputs(Config(data=data)):
         pass
     assert caplog.messages == [
-        "split by ratio: train 2 images of 1 groups, val 0 images of 0 groups, test 0 images of 0 groups; "
-        "0 groups are in more than one",
+        "split by ratio: train 2 images of 1 group(s), val 0 images of 0 group(s), test 0 images of 0 group(s); "
+        "0 group(s) in more than one",
         "data.val_fraction: 0.2 of 2 images is none, the val split is empty",
     ]
 

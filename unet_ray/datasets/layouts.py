@@ -185,9 +185,9 @@ def _check_splits(listing: Listing, data: DataSection) -> None:
         fix = "list some" if data.split == "lists" else "lower data.val_fraction"
         raise DatasetError(f"no image is in the train split, of {listing.num_rows} found; {fix}")
     logger.info(
-        "split by %s: %s; %d groups are in more than one",
+        "split by %s: %s; %d group(s) in more than one",
         data.split,
-        ", ".join(f"{name} {rows[name]} images of {groups[name]} groups" for name in rows),
+        ", ".join(f"{name} {rows[name]} images of {groups[name]} group(s)" for name in rows),
         listing.splits["shared_groups"],
     )
     for name, fraction in (("val", data.val_fraction), ("test", data.test_fraction)):

@@ -18,7 +18,7 @@ from tests.tally import Tally
 from unet_ray.table.read import open_table
 from unet_ray.table.verify import verify
 
-JOBS = 12
+JOBS = 10
 KILLS_PER_JOB = 2
 FRAMES = 800
 PREDICTED_FRACTION = 0.2

@@ -1,5 +1,6 @@
 """Where the pixels of a crop come from: one map from crop to source, drawn from a key and not yet applied."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -39,7 +40,7 @@ class Warp:
     @property
     def is_affine(self) -> bool:
         """Whether ``matrix`` keeps parallels."""
-        return bool((self.matrix[2] == (0, 0, 1)).all())
+        return bool(self.matrix[2].tolist() == [0, 0, 1])
 
 
 def sample_warp(
@@ -62,8 +63,7 @@ def sample_warp(
         margin: px around the crop that the image has and the mask has not.
         focus: A source pixel ``(x, y)`` that some pixel of the crop shows exactly; None leaves that to chance.
     """
-    matrix = np.eye(3)
-    matrix[:2] = sample_affine(section, rng, source, crop, focus)
+    matrix = sample_affine(section, rng, source, crop, focus)
     if section.rotate or section.translate or section.shear or section.perspective:
         matrix = matrix @ sample_distortion(section, rngs("distort"), crop, margin)
     elastic = roll(rngs, "elastic", section.elastic)
@@ -89,11 +89,11 @@ def sample_affine(
         focus: A source pixel ``(x, y)`` that the crop covers; None leaves that to chance.
 
     Returns:
-        ``(2, 3)`` float64: crop ``(x, y, 1)`` to source ``(x, y)``, between pixel centres.
+        ``(3, 3)`` float64, homogeneous, from crop to source pixels ``(x, y)``, between pixel centres.
     """
     low, high = section.scale
     zoom = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    affine = np.zeros((2, 3))
+    affine = np.eye(3)
     for axis, flip in ((0, section.hflip), (1, section.vflip)):
         size, window = source[1 - axis], crop[1 - axis]
         slack = size * zoom - window
@@ -128,12 +128,12 @@ def sample_distortion(
     turned = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]], [0, 0, 1]])
     sheared = np.array([[1, np.tan(lean), 0], [0, 1, 0], [0, 0, 1]])
     centre = (size - 1) / 2
-    matrix = _moved(centre) @ turned @ sheared
+    matrix = moved(centre) @ turned @ sheared
     if section.perspective:
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (size / 2 + margin)
         ends = corners + moves
         matrix = matrix @ cv2.getPerspectiveTransform(corners.astype(np.float32), ends.astype(np.float32))
-    return np.asarray(matrix @ _moved(-centre))
+    return np.asarray(matrix @ moved(-centre))
 
 
 def locate(warp: Warp, rows: slice = slice(None), columns: slice = slice(None)) -> NDArray[np.float32]:
@@ -188,9 +188,9 @@ def _hold(warp: Warp, focus: tuple[int, int]) -> Warp:
         for place, size in ((x, warp.crop[1]), (y, warp.crop[0]))
     )
     shown = locate(warp, slice(row, row + 1), slice(column, column + 1))[:, 0, 0]
-    return replace(warp, matrix=_moved(np.subtract(focus, shown)) @ warp.matrix)
+    return replace(warp, matrix=moved(np.subtract(focus, shown)) @ warp.matrix)
 
 
-def _moved(by: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the homogeneous matrix of a shift along x and y."""
-    return np.array([[1, 0, by[0]], [0, 1, by[1]], [0, 0, 1]])
+def moved(by: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the ``(3, 3)`` homogeneous matrix of a shift along x and y."""
+    return np.array([[1, 0, by[0]], [0, 1, by[1]], [0, 0, 1]], np.float64)

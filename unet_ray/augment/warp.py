@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_ray.augment.geometry import Warp, locate
+from unet_ray.augment.geometry import Warp, locate, moved
 from unet_ray.schema import IGNORE_INDEX
 
 GREY = 127.5
@@ -44,8 +44,9 @@ def _cut(
         x, y = places[:, skip : skip + height, skip : skip + width]
         cut = cv2.remap(pixels, x, y, interpolation, borderMode=border, borderValue=fills)
         return np.asarray(cut, np.uint8)
-    matrix, flags = warp.matrix.copy(), interpolation | cv2.WARP_INVERSE_MAP
-    matrix[:, 2] -= margin * (matrix[:, 0] + matrix[:, 1])
+    matrix, flags = warp.matrix, interpolation | cv2.WARP_INVERSE_MAP
+    if margin:
+        matrix = matrix @ moved((-margin, -margin))
     if warp.is_affine:
         cut = cv2.warpAffine(pixels, matrix[:2], (width, height), flags=flags, borderMode=border, borderValue=fills)
     else:

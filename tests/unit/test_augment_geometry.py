@@ -244,6 +244,18 @@ def test_a_crop_holds_the_pixel_it_was_placed_on(section: AugmentSection, crop: 
         assert 1 in warp_pair(image, mask, warp)[1]
 
 
+def test_the_pixel_a_crop_is_placed_on_can_be_anywhere_in_it() -> None:
+    places = []
+    for number in range(300):
+        warp = sample_warp(changed(), make_rng(0, 1, str(number)), rngs_of(number), (90, 90), (30, 30), focus=(50, 45))
+        places.append(np.subtract((50, 45), warp.matrix[:2, 2]))
+    across, down = np.array(places).T
+    for place in (across, down):
+        assert -0.01 < place.min() < 2
+        assert 27 < place.max() < 29.01
+        assert np.std(place) == pytest.approx(30 / np.sqrt(12), rel=0.1)
+
+
 def test_a_crop_that_is_placed_on_a_pixel_still_lies_in_the_frame() -> None:
     image, mask = make_pair(60, 70)
     for number in range(30):

@@ -117,3 +117,12 @@ def test_every_class_of_a_mask_is_drawn_alike_and_each_of_its_pixels() -> None:
         assert np.mean(classes == class_id) == pytest.approx(1 / 3, abs=0.06)
     assert {focus for focus in pixels if mask[focus[1], focus[0]] in (4, 9)} == {(30, 5), (31, 9), (32, 9)}
     assert sample_focus(rngs_of(0)("balance"), np.full((3, 3), IGNORE_INDEX, np.uint8)) is None
+
+
+def test_faults_happen_independently_of_each_other() -> None:
+    image = make_pair(8, 8)[0]
+    happened = [
+        [degrade(image, changed(**{option: 0.5}), rngs_of(number)) is not image for number in range(300)]
+        for option in ("blur", "noise", "sharpen", "jpeg")
+    ]
+    assert np.abs(np.corrcoef(happened) - np.eye(4)).max() < 0.2

@@ -131,6 +131,11 @@ class Config:
         rule = "colours, bins or kmeans where data.layout is pairs, whose masks are colours"
         require(colours, "labels.scheme", rule, self.labels.scheme)
 
+    def crop_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of training crops: as configured, or a pair's, rounded down to what the network can take."""
+        stride = 2**self.model.depth
+        return self.augment.crop or (max(stride, height // stride * stride), max(stride, width // stride * stride))
+
     @property
     def run_uri(self) -> str:
         """Folder of the run."""

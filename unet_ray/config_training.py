@@ -21,33 +21,91 @@ class ModelSection:
         require(1 <= self.depth <= 7, "model.depth", "in 1..7", self.depth)
 
 
+_AUGMENT_RANGES = (
+    ("scale", 0.1, 10),
+    ("blur_sigma", 0.1, 20),
+    ("noise_std", 0, 128),
+    ("sharpen_amount", 0, 10),
+    ("jpeg_quality", 1, 100),
+    ("cutout_size", 0.01, 1),
+)
+_PROBABILITIES = ("balance", "hflip", "vflip", "elastic", "blur", "noise", "sharpen", "jpeg")
+_AUGMENT_LIMITS: dict[str, float] = dict.fromkeys((*_PROBABILITIES, "brightness", "contrast", "saturation"), 1) | {
+    "rotate": 180,
+    "translate": 1,
+    "shear": 60,
+    "perspective": 0.2,  # from 0.25 on, one corner can cross the line through its neighbours
+    "elastic_sigma": 100,
+    "hue": 180,
+    "cutout": 64,
+}
+
+
 @section
 class AugmentSection:
     """Random changes of training pairs; evaluation never sees them."""
 
     crop: tuple[int, int] | None = None
     """Height and width in pixels of training crops; null uses the size of the dataset's first pair."""
+    balance: float = 0.0
+    """Probability that a crop is placed on a pixel of a class drawn evenly among those in the mask."""
     hflip: float = 0.5
     """Probability of a left-right flip."""
     vflip: float = 0.0
     """Probability of an upside-down flip."""
     scale: tuple[float, float] = (0.75, 1.5)
     """Smallest and largest zoom."""
+    rotate: float = 0.0
+    """Largest rotation in degrees, either way."""
+    translate: float = 0.0
+    """Largest shift of the crop from its place, which may lead out of the frame, as a share of its size."""
+    shear: float = 0.0
+    """Largest angle in degrees by which uprights lean."""
+    perspective: float = 0.0
+    """Largest move of each corner of the crop, as a share of its size."""
+    elastic: float = 0.0
+    """Probability of an elastic deformation, as the U-Net paper has it: random shifts of a 3 x 3 grid."""
+    elastic_sigma: float = 10.0
+    """Standard deviation of these shifts in pixels of the crop."""
     brightness: float = 0.2
     """Largest relative change of brightness."""
     contrast: float = 0.2
     """Largest relative change of contrast."""
     saturation: float = 0.2
     """Largest relative change of saturation."""
+    hue: float = 0.0
+    """Largest turn of the hue in degrees, either way."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.5, 2.0)
+    """Smallest and largest standard deviation of the blur in pixels."""
+    noise: float = 0.0
+    """Probability of Gaussian noise."""
+    noise_std: tuple[float, float] = (2.0, 12.0)
+    """Smallest and largest standard deviation of the noise, of values in 0..255."""
+    sharpen: float = 0.0
+    """Probability of an unsharp mask."""
+    sharpen_amount: tuple[float, float] = (0.3, 1.5)
+    """Smallest and largest share of the fine detail that is added."""
+    jpeg: float = 0.0
+    """Probability of JPEG artefacts."""
+    jpeg_quality: tuple[int, int] = (30, 90)
+    """Lowest and highest quality of the JPEG."""
+    cutout: int = 0
+    """Rectangles hidden in each crop: grey in the image, ignored in the mask."""
+    cutout_size: tuple[float, float] = (0.1, 0.3)
+    """Smallest and largest side of these rectangles, as a share of the crop's."""
 
     def __post_init__(self) -> None:
         if self.crop is not None:
             require(min(self.crop) >= 16, "augment.crop", "a height and a width >= 16 px", self.crop)
-        low, high = self.scale
-        require(0.1 <= low <= high <= 10, "augment.scale", "two numbers, 0.1 <= low <= high <= 10", self.scale)
-        for key in ("hflip", "vflip", "brightness", "contrast", "saturation"):
+        for key, least, most in _AUGMENT_RANGES:
+            low, high = getattr(self, key)
+            rule = f"two numbers, {least} <= low <= high <= {most}"
+            require(least <= low <= high <= most, f"augment.{key}", rule, (low, high))
+        for key, limit in _AUGMENT_LIMITS.items():
             value = getattr(self, key)
-            require(0 <= value <= 1, f"augment.{key}", "in [0, 1]", value)
+            require(0 <= value <= limit, f"augment.{key}", f"in [0, {limit}]", value)
 
 
 @section

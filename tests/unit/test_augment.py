@@ -1,188 +1,118 @@
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from unet_ray.augment import make_rng, normalise_colour, sample_affine, sample_colour, warp_pair
+from tests.unit.augment_cases import PLAIN, SIZE, augment, changed, make_pair, rngs_of
+from unet_ray.augment.keys import make_rng, roll
 from unet_ray.config_training import AugmentSection
 from unet_ray.schema import IGNORE_INDEX
 
-Bytes = NDArray[np.uint8]
-
-PLAIN = AugmentSection(hflip=0, vflip=0, scale=(1, 1), brightness=0, contrast=0, saturation=0)
-SIZE = (24, 36)
-
-
-def changed(**changes: object) -> AugmentSection:
-    fields = {name: getattr(PLAIN, name) for name in AugmentSection.__dataclass_fields__}
-    return AugmentSection(**fields | changes)
-
-
-def make_pair(height: int, width: int) -> tuple[Bytes, Bytes]:
-    rng = np.random.default_rng(0)
-    image = rng.integers(256, size=(height, width, 3), dtype=np.uint8)
-    return image, rng.integers(20, size=(height, width), dtype=np.uint8)
-
-
-def warp(
-    section: AugmentSection, pair: tuple[Bytes, Bytes], crop: tuple[int, int], seed: int = 0
-) -> tuple[Bytes, Bytes]:
-    return warp_pair(*pair, sample_affine(section, make_rng(seed, 1, "a"), pair[1].shape, crop), crop)
+GEOMETRY: Mapping[str, object] = {
+    "balance": 1,
+    "rotate": 20,
+    "translate": 0.2,
+    "shear": 15,
+    "perspective": 0.15,
+    "elastic": 1,
+}
+PIXELS: Mapping[str, object] = {"blur": 1, "noise": 1, "sharpen": 1, "jpeg": 1}
 
 
 def test_the_random_numbers_of_a_pair_follow_from_its_key() -> None:
-    def draw(seed: int, epoch: int, image_id: str) -> tuple[float, ...]:
-        return tuple(make_rng(seed, epoch, image_id).random(4).tolist())
+    def draw(seed: int, epoch: int, image_id: str, stream: str = "") -> tuple[float, ...]:
+        return tuple(make_rng(seed, epoch, image_id, stream).random(4).tolist())
 
     assert draw(0, 1, "a.png") == draw(0, 1, "a.png")
     keys = [(0, 1, "a.png"), (1, 1, "a.png"), (0, 2, "a.png"), (0, 1, "b.png"), (11, 1, "a.png"), (1, 11, "a.png")]
-    assert len({draw(*key) for key in keys}) == len(keys)
+    streams = [(0, 1, "a.png", "blur"), (0, 1, "a.png", "noise")]
+    assert len({*(draw(*key) for key in keys), *(draw(*key) for key in streams)}) == len(keys) + len(streams)
 
 
 def test_the_random_numbers_of_a_pair_never_change() -> None:
     assert make_rng(0, 1, "a.png").integers(1000, size=4).tolist() == [707, 146, 502, 519]
+    assert make_rng(0, 1, "a.png", "blur").integers(1000, size=4).tolist() == [530, 699, 17, 196]
+
+
+def test_an_option_happens_as_often_as_asked() -> None:
+    happened = [roll(rngs_of(number), "blur", 0.3) is not None for number in range(600)]
+    assert 0.24 < np.mean(happened) < 0.36
+    assert roll(rngs_of(0), "blur", 0) is None
+    assert roll(rngs_of(0), "blur", 1) is not None
 
 
 def test_a_whole_augmentation_is_repeated_by_its_key() -> None:
-    section, pair = AugmentSection(), make_pair(*SIZE)
-    for first, second in zip(warp(section, pair, (16, 16)), warp(section, pair, (16, 16)), strict=True):
+    section, pair = AugmentSection(**GEOMETRY, **PIXELS, hue=20, cutout=2), make_pair(*SIZE)
+    for first, second in zip(augment(section, pair, (16, 16)), augment(section, pair, (16, 16)), strict=True):
         np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(warp(section, pair, (16, 16))[0], warp(section, pair, (16, 16), seed=1)[0])
+    assert not np.array_equal(augment(section, pair, (16, 16)).image, augment(section, pair, (16, 16), 1).image)
 
 
-def test_without_zoom_and_flips_a_full_crop_is_the_pair_itself() -> None:
-    pair = make_pair(*SIZE)
-    image, mask = warp(PLAIN, pair, SIZE)
-    np.testing.assert_array_equal(image, pair[0])
-    np.testing.assert_array_equal(mask, pair[1])
-
-
-@pytest.mark.parametrize(("flip", "axes"), [("hflip", (1,)), ("vflip", (0,))])
-def test_a_flip_is_exact(flip: str, axes: tuple[int, ...]) -> None:
-    pair = make_pair(*SIZE)
-    image, mask = warp(changed(**{flip: 1.0}), pair, SIZE)
-    np.testing.assert_array_equal(image, np.flip(pair[0], axes))
-    np.testing.assert_array_equal(mask, np.flip(pair[1], axes))
-
-
-def test_flips_are_drawn_as_often_as_asked() -> None:
-    flipped = [
-        sample_affine(changed(hflip=0.3), make_rng(0, 1, str(number)), SIZE, SIZE)[0, 0] < 0 for number in range(600)
+def test_the_defaults_crop_and_colour_as_they_always_have() -> None:
+    """The numbers were drawn by the first version; the pixels are those of one affine warp in OpenCV."""
+    pair, inverse = make_pair(360, 480), cv2.WARP_INVERSE_MAP
+    crop = augment(AugmentSection(), pair, (240, 320))
+    zoom, left, top = 0.8284168040911523, 9.705611385081212, 66.10359030617252
+    affine = np.array([[zoom, 0, left], [0, zoom, top]])
+    grey = (127.5, 127.5, 127.5)
+    image = cv2.warpAffine(pair[0], affine, (320, 240), flags=inverse | cv2.INTER_LINEAR, borderValue=grey)
+    mask = cv2.warpAffine(pair[1], affine, (320, 240), flags=inverse | cv2.INTER_NEAREST, borderValue=(IGNORE_INDEX,))
+    np.testing.assert_array_equal(crop.image, image)
+    np.testing.assert_array_equal(crop.mask, mask)
+    colour = [
+        [1.0505686, 0.05027817, 0.009764414, -2.265833],
+        [0.025610173, 1.0752366, 0.009764414, -2.265833],
+        [0.025610173, 0.05027817, 1.0347228, -2.265833],
     ]
-    assert 0.24 < np.mean(flipped) < 0.36
+    np.testing.assert_array_equal(crop.colour, np.array(colour, np.float32))
 
 
-FLIPS = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
+@pytest.mark.parametrize("option", ["rotate", "translate", "shear", "perspective", "elastic", *PIXELS, "hue", "cutout"])
+def test_an_option_changes_no_number_that_another_draws(option: str) -> None:
+    """An option that is on but has next to no effect leaves all others' effects as they are."""
+    alone = AugmentSection(scale=(0.5, 2), vflip=0.5, **{**GEOMETRY, **PIXELS, option: 0})
+    faint = {
+        "elastic_sigma": 0, "blur_sigma": (0.1, 0.1), "noise_std": (0, 0), "sharpen_amount": (0, 0),
+        "jpeg_quality": (100, 100), "cutout_size": (0.01, 0.01),
+    }  # fmt: skip
+    strength = {"rotate": 1e-9, "translate": 1e-9, "shear": 1e-9, "perspective": 1e-9, "hue": 1e-9}.get(option, 1)
+    own = {key: value for key, value in faint.items() if key.startswith(option)}
+    both = AugmentSection(scale=(0.5, 2), vflip=0.5, **{**GEOMETRY, **PIXELS, option: strength, **own})
+    smooth = cv2.GaussianBlur(make_pair(60, 80)[0], (0, 0), 3)
+    pair = (smooth, cv2.resize(make_pair(6, 8)[1], (80, 60), interpolation=cv2.INTER_NEAREST))
+    for number in range(5):
+        one, other = augment(alone, pair, (48, 64), number), augment(both, pair, (48, 64), number)
+        assert np.mean(one.mask != other.mask) < 0.01
+        light = [cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY).astype(int) for crop in (one, other)]
+        assert np.mean(np.abs(light[0] - light[1]) > 20) < 0.01
+        np.testing.assert_allclose(one.colour, other.colour, atol=1e-6)
 
 
-def seen_corners(zoom: float, flips: tuple[float, float], crop: tuple[int, int], count: int) -> NDArray[np.float64]:
-    """Return where the outer corners of crops lie in the pair: ``(count, 2, 2)``, x and y of two opposite corners."""
-    section = changed(scale=(zoom, zoom), hflip=flips[0], vflip=flips[1])
-    corners = np.array([[-0.5, -0.5, 1], [crop[1] - 0.5, crop[0] - 0.5, 1]]).T
-    return np.array([sample_affine(section, make_rng(0, 1, str(n)), SIZE, crop) @ corners for n in range(count)])
-
-
-@pytest.mark.parametrize("flips", FLIPS)
-@pytest.mark.parametrize("zoom", [0.5, 1, 2])
-def test_a_crop_of_the_size_of_the_zoomed_pair_covers_it_exactly(zoom: float, flips: tuple[float, float]) -> None:
-    (seen,) = seen_corners(zoom, flips, (int(SIZE[0] * zoom), int(SIZE[1] * zoom)), 1)
-    np.testing.assert_allclose(np.sort(seen), [[-0.5, SIZE[1] - 0.5], [-0.5, SIZE[0] - 0.5]], atol=1e-9)
-
-
-@pytest.mark.parametrize("flips", FLIPS)
-def test_a_smaller_crop_lies_inside_the_pair_and_reaches_its_edges(flips: tuple[float, float]) -> None:
-    x, y = seen_corners(1.2, flips, (10, 20), 300).swapaxes(0, 1)
-    for edge, size in ((x, SIZE[1]), (y, SIZE[0])):
-        assert -0.5 - 1e-9 <= edge.min() < 0
-        assert size - 1 < edge.max() <= size - 0.5 + 1e-9
-
-
-def test_a_larger_crop_holds_the_whole_pair_and_ignores_the_rest() -> None:
-    pair, crop = make_pair(8, 12), (20, 30)
-    image, mask = warp(PLAIN, pair, crop)
-    assert (mask != IGNORE_INDEX).sum() == pytest.approx(8 * 12, abs=8 + 12)
-    rows, columns = np.nonzero(mask != IGNORE_INDEX)
-    outside = np.ones(crop, bool)
-    outside[rows.min() - 1 : rows.max() + 2, columns.min() - 1 : columns.max() + 2] = False
-    assert np.all(mask[outside] == IGNORE_INDEX)
-    assert np.all(image[outside] == 128)
-    assert outside.sum() > 300
-
-
-def test_zoom_is_drawn_evenly_on_a_logarithmic_scale_within_its_range() -> None:
-    zooms = [1 / sample_affine(changed(scale=(0.5, 2)), make_rng(0, 1, str(n)), SIZE, SIZE)[0, 0] for n in range(600)]
-    assert min(zooms) >= 0.5
-    assert max(zooms) <= 2
-    assert 0.44 < np.mean(np.array(zooms) < 1) < 0.56
-
-
-@pytest.mark.parametrize("scale", [0.6, 1.0, 1.7])
-@pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_image_and_mask_stay_aligned_with_the_map(scale: float, flip: float) -> None:
-    """Pixels that hold their own coordinates tell where each pixel of the crop came from."""
-    crop = (40, 50)
-    rows, columns = np.mgrid[:60, :70].astype(np.uint8)
-    image = np.dstack([columns * 3, rows * 3, np.zeros_like(rows)])
-    affine = sample_affine(changed(scale=(scale, scale), hflip=flip), make_rng(0, 1, "a"), (60, 70), crop)
-    y, x = np.mgrid[: crop[0], : crop[1]]
-    source_x, source_y = np.einsum("ij,jhw->ihw", affine, np.stack([x, y, np.ones_like(x)]))
-    inside = (source_x >= 0) & (source_x <= 69) & (source_y >= 0) & (source_y <= 59)
-    assert inside.mean() > 0.5
-    warped, mask_x = warp_pair(image, columns, affine, crop)
-    _, mask_y = warp_pair(image, rows, affine, crop)
-    assert np.abs(warped[..., 0] / 3 - source_x)[inside].max() < 0.3
-    assert np.abs(warped[..., 1] / 3 - source_y)[inside].max() < 0.3
-    assert np.abs(mask_x - source_x)[inside].max() < 0.55
-    assert np.abs(mask_y - source_y)[inside].max() < 0.55
-
-
-def test_a_mask_keeps_its_class_ids() -> None:
+@pytest.mark.parametrize("option", PIXELS)
+def test_a_fault_of_the_camera_changes_the_image_and_never_the_mask(option: str) -> None:
     pair = make_pair(*SIZE)
-    _, mask = warp(AugmentSection(scale=(0.5, 2)), (pair[0], np.where(pair[1] > 9, 7, 2).astype(np.uint8)), (64, 64))
-    assert set(np.unique(mask)) == {2, 7, IGNORE_INDEX}
+    plain, faulty = augment(PLAIN, pair, SIZE), augment(changed(**{option: 1}), pair, SIZE)
+    np.testing.assert_array_equal(faulty.mask, pair[1])
+    assert np.mean(faulty.image != plain.image) > 0.5
+    assert faulty.image.dtype == np.uint8
+    assert faulty.image.shape == plain.image.shape
 
 
-def test_a_colour_map_without_spread_changes_nothing() -> None:
-    np.testing.assert_array_equal(sample_colour(PLAIN, make_rng(0, 1, "a")), np.eye(3, 4, dtype=np.float32))
+def test_everything_at_once_keeps_shapes_and_ids_whatever_the_size_of_the_pair() -> None:
+    section = AugmentSection(**GEOMETRY, **PIXELS, hue=180, cutout=3, scale=(0.1, 10))
+    for size in ((1, 1), (7, 90), (200, 150)):
+        pair = make_pair(*size)
+        for number in range(6):
+            for margin in (0, 9):
+                crop = augment(section, pair, (32, 48), number, margin)
+                assert crop.image.shape == (32 + 2 * margin, 48 + 2 * margin, 3)
+                assert crop.mask.shape == (32, 48)
+                assert set(np.unique(crop.mask)) <= {*np.unique(pair[1]), IGNORE_INDEX}
 
 
-def apply(matrix: NDArray[np.float32], rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(rgb @ matrix[:, :3].T.astype(np.float64) + matrix[:, 3])
-
-
-RGB = np.array([[0.0, 0, 0], [255, 255, 255], [200, 30, 90], [127.5, 127.5, 127.5]])
-
-
-def test_brightness_scales_contrast_spreads_about_the_middle_and_saturation_moves_from_grey() -> None:
-    for number in range(20):
-        rng = make_rng(0, 1, str(number))
-        brightened = apply(sample_colour(changed(brightness=0.4), rng), RGB)
-        factor = brightened[1, 0] / 255
-        assert 0.6 <= factor <= 1.4
-        np.testing.assert_allclose(brightened, RGB * factor, atol=1e-3)
-        contrasted = apply(sample_colour(changed(contrast=0.4), rng), RGB)
-        factor = (contrasted[1, 0] - contrasted[0, 0]) / 255
-        assert 0.6 <= factor <= 1.4
-        np.testing.assert_allclose(contrasted, (RGB - 127.5) * factor + 127.5, atol=1e-3)
-        saturated = apply(sample_colour(changed(saturation=0.4), rng), RGB)
-        np.testing.assert_allclose(saturated[[0, 1, 3]], RGB[[0, 1, 3]], atol=1e-3)
-        np.testing.assert_allclose(saturated @ [0.299, 0.587, 0.114], RGB @ [0.299, 0.587, 0.114], atol=1e-3)
-
-
-def test_saturation_zero_is_grey() -> None:
-    spread = changed(saturation=1)
-    matrices = [sample_colour(spread, make_rng(0, 1, str(number))) for number in range(200)]
-    greyest = min(matrices, key=lambda matrix: float(matrix[0, 0]))
-    grey = cv2.cvtColor(np.array([[[200, 30, 90]]], np.uint8), cv2.COLOR_RGB2GRAY)[0, 0]
-    np.testing.assert_allclose(apply(greyest, RGB)[2], [grey] * 3, atol=4)
-
-
-def test_colour_and_normalisation_are_composed_into_one_map() -> None:
-    mean, std = np.array([100, 110, 120], np.float32), np.array([50, 60, 70], np.float32)
-    colour = sample_colour(AugmentSection(), make_rng(0, 1, "a"))
-    before = colour.copy()
-    composed = normalise_colour(colour, mean, std)
-    np.testing.assert_allclose(apply(composed, RGB), (apply(colour, RGB) - mean) / std, atol=1e-5)
-    np.testing.assert_array_equal(colour, before)
-    assert composed.shape == (3, 4)
-    assert composed.dtype == np.float32
+def test_a_pair_without_a_label_is_cropped_as_any_other() -> None:
+    image, mask = make_pair(*SIZE)
+    crop = augment(changed(balance=1), (image, np.full_like(mask, IGNORE_INDEX)), SIZE)
+    np.testing.assert_array_equal(crop.image, image)
+    assert np.all(crop.mask == IGNORE_INDEX)

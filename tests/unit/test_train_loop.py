@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from unet_ray.augment import make_rng, normalise_colour, sample_colour
+from unet_ray.augment.colour import normalise_colour, sample_colour
+from unet_ray.augment.keys import make_rng
 from unet_ray.config import Config
 from unet_ray.config_training import AugmentSection, OptimSection
 from unet_ray.model.unet import UNet
@@ -101,6 +102,14 @@ def test_a_batch_on_the_device_is_the_crops_with_their_colour_maps_applied() -> 
     for image, colour, found_CHW in zip(images, colours, image_BCHW.numpy(), strict=True):
         changed = image.astype(np.float64) @ colour[:, :3].T.astype(np.float64) + colour[:, 3]
         np.testing.assert_allclose(found_CHW.transpose(1, 2, 0), (changed - mean) / std, atol=1e-4)
+
+
+def test_images_with_a_margin_are_larger_than_their_masks() -> None:
+    image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    cells = {"image": image.tobytes(), "mask": bytes(range(8)), "colour": np.eye(3, 4, dtype=np.float32).tobytes()}
+    image_BCHW, mask_BHW = load_batch(pa.Table.from_pylist([cells], schema=CROPS), (2, 4), CPU, margin=2)
+    np.testing.assert_array_equal(image_BCHW[0].permute(1, 2, 0).numpy(), image)
+    assert mask_BHW.tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7]]]
 
 
 def test_a_batch_can_be_cut_from_a_longer_table() -> None:

@@ -21,7 +21,9 @@ from ray.data._internal.execution.backpressure_policy import (
     BackpressurePolicy,
 )
 
-from unet_ray.augment import make_rng, normalise_colour, sample_affine, sample_colour, warp_pair
+from unet_ray.augment.colour import normalise_colour
+from unet_ray.augment.keys import make_rng
+from unet_ray.augment.pair import augment_pair
 from unet_ray.config_input import ImagesSection
 from unet_ray.config_training import AugmentSection
 from unet_ray.datasets.frames import load_frames
@@ -39,7 +41,7 @@ _AHEAD_BYTES = 128 * 2**20
 
 CROPS = pa.schema(
     [
-        pa.field("image", pa.large_binary()),  # (h, w, 3) uint8 RGB rows
+        pa.field("image", pa.large_binary()),  # (h + 2 * margin, w + 2 * margin, 3) uint8 RGB rows
         pa.field("mask", pa.large_binary()),  # (h, w) uint8 class ids
         pa.field("colour", pa.large_binary()),  # (3, 4) float32: colour change and normalisation in one
     ]
@@ -65,7 +67,11 @@ class _Unhurried(BackpressurePolicy):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the batches come from. ``train`` and ``val`` are object references of `prepared.index_split` tables."""
+    """Where the batches come from. ``train`` and ``val`` are object references of `prepared.index_split` tables.
+
+    ``crop`` is the height and width of training masks; images have ``margin`` px more on each side, which a network
+    of unpadded convolutions uses up.
+    """
 
     train: "ray.ObjectRef[pa.Table]"
     val: "ray.ObjectRef[pa.Table] | None"
@@ -77,6 +83,7 @@ class Source:
     crop: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    margin: int = 0
 
 
 def feed(
@@ -128,12 +135,11 @@ def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, b
     data, png = read_pair(source.part_uris[row["part"]], row["part_row"])
     image = decode_plain(data)
     mask = decode_stored_mask(png, image.shape[0], image.shape[1], "png")
-    rng = make_rng(source.seed, epoch, row["image_id"])
-    affine = sample_affine(source.augment, rng, mask.shape, source.crop)
-    image, mask = warp_pair(image, mask, affine, source.crop)
+    rngs = functools.partial(make_rng, source.seed, epoch, row["image_id"])
+    crop = augment_pair(image, mask, source.augment, rngs, source.crop, source.margin)
     mean, std = np.array(source.mean, np.float32), np.array(source.std, np.float32)
-    colour = normalise_colour(sample_colour(source.augment, rng), mean, std)
-    return {"image": image.tobytes(), "mask": mask.tobytes(), "colour": colour.tobytes()}
+    colour = normalise_colour(crop.colour, mean, std)
+    return {"image": crop.image.tobytes(), "mask": crop.mask.tobytes(), "colour": colour.tobytes()}
 
 
 def _make_frames(item: Item, source: Source, schedule: Schedule) -> pa.Table:

@@ -223,7 +223,7 @@ class _Worker:
 
     def _step(self, item: Item, rows: pa.Table) -> None:
         """Take one optimizer step, without waiting for the device to finish it."""
-        image_BCHW, mask_BHW = load_batch(rows, self._job.source.crop, self._device)
+        image_BCHW, mask_BHW = load_batch(rows, self._job.source.crop, self._device, self._job.source.margin)
         self._settle()
         self._guard.begin()
         self._network.train()
@@ -316,22 +316,22 @@ class _Worker:
         self._job.progress.put({"epoch": epoch, "step": step, "samples_per_s": rate})
 
 
-def load_batch(rows: pa.Table, crop: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+def load_batch(rows: pa.Table, crop: tuple[int, int], device: torch.device, margin: int = 0) -> tuple[Tensor, Tensor]:
     """Bring crops (`feed.CROPS`) to the device, apply colour and normalisation there.
 
     Returns:
-        ``(B, 3, H, W)`` float32 in channels-last memory, and ``(B, H, W)`` int64 class ids.
+        ``(B, 3, H + 2 * margin, W + 2 * margin)`` float32 in channels-last memory, and ``(B, H, W)`` int64 class ids.
     """
     height, width = crop
-    size = (len(rows), height, width)
     pixels = np.stack([np.frombuffer(cell.as_buffer(), np.uint8) for cell in rows["image"]])
     ids = np.stack([np.frombuffer(cell.as_buffer(), np.uint8) for cell in rows["mask"]])
     colour = np.stack([np.frombuffer(cell.as_buffer(), np.float32) for cell in rows["colour"]])
     rgb_BNC = torch.from_numpy(pixels.reshape(len(rows), -1, 3)).to(device, non_blocking=True).float()
     colour_B34 = torch.from_numpy(colour.reshape(-1, 3, 4)).to(device, non_blocking=True)
     image_BNC = torch.baddbmm(colour_B34[:, None, :, 3], rgb_BNC, colour_B34[:, :, :3].mT)
-    mask_BHW = torch.from_numpy(ids.reshape(size)).to(device, non_blocking=True).long()
-    return image_BNC.view(*size, 3).permute(0, 3, 1, 2), mask_BHW
+    mask_BHW = torch.from_numpy(ids.reshape(len(rows), height, width)).to(device, non_blocking=True).long()
+    image_BHWC = image_BNC.view(len(rows), height + 2 * margin, width + 2 * margin, 3)
+    return image_BHWC.permute(0, 3, 1, 2), mask_BHW
 
 
 def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray[np.int64]:

@@ -196,7 +196,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         policy=config.images,
         seed=config.run.seed,
         augment=config.augment,
-        crop=_crop(config, train["height"][0].as_py(), train["width"][0].as_py()),
+        crop=config.crop_of(train["height"][0].as_py(), train["width"][0].as_py()),
         mean=card.mean,
         std=card.std,
     )
@@ -222,12 +222,6 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         data_cpus=max(1.0, resources.data_cpus / resources.num_networks),
         progress=messages,
     )
-
-
-def _crop(config: Config, height: int, width: int) -> tuple[int, int]:
-    """Return the size of training crops: as configured, or the frame's, rounded down to what the network can take."""
-    stride = 2**config.model.depth
-    return config.augment.crop or (max(stride, height // stride * stride), max(stride, width // stride * stride))
 
 
 def _check(config: Config, prepared: Prepared) -> None:

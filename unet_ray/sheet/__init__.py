@@ -1,0 +1,1 @@
+"""``unet-ray augment``: a contact sheet of what training sees, for a person to check."""

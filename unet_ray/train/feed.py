@@ -29,6 +29,7 @@ from unet_ray.datasets.prepared import ROW_GROUP_ROWS, read_pair
 from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
+from unet_ray.losses.borders import Borders, border_weights
 from unet_ray.pipeline import in_tasks
 from unet_ray.table.parts import rows_from_bytes, rows_to_bytes
 from unet_ray.train.schedule import Item, Schedule, epoch_order
@@ -42,6 +43,7 @@ CROPS = pa.schema(
         pa.field("image", pa.large_binary()),  # (h, w, 3) uint8 RGB rows
         pa.field("mask", pa.large_binary()),  # (h, w) uint8 class ids
         pa.field("colour", pa.large_binary()),  # (3, 4) float32: colour change and normalisation in one
+        pa.field("border", pa.large_binary()),  # (h, w) float16 weights beside the classes', null for none
     ]
 )
 """Augmented training crops on their way to a train worker."""
@@ -77,6 +79,7 @@ class Source:
     crop: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    borders: Borders | None = None
 
 
 def feed(
@@ -123,7 +126,7 @@ def train_rows(item: Item, source: Source, schedule: Schedule) -> list[dict[str,
     return rows
 
 
-def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, bytes]:
+def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, bytes | None]:
     """Return the augmented crop (`CROPS`) of a row of the training index in an epoch."""
     data, png = read_pair(source.part_uris[row["part"]], row["part_row"])
     image = decode_plain(data)
@@ -133,7 +136,8 @@ def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, b
     image, mask = warp_pair(image, mask, affine, source.crop)
     mean, std = np.array(source.mean, np.float32), np.array(source.std, np.float32)
     colour = normalise_colour(sample_colour(source.augment, rng), mean, std)
-    return {"image": image.tobytes(), "mask": mask.tobytes(), "colour": colour.tobytes()}
+    border = border_weights(mask, source.borders).astype(np.float16).tobytes() if source.borders else None
+    return {"image": image.tobytes(), "mask": mask.tobytes(), "colour": colour.tobytes(), "border": border}
 
 
 def _make_frames(item: Item, source: Source, schedule: Schedule) -> pa.Table:

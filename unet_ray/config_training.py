@@ -83,8 +83,8 @@ class LossSection:
         terms = {key: getattr(self, key) for key in ("cross_entropy", "dice", "jaccard", "focal", "lovasz")}
         for key, weight in terms.items():
             require(weight >= 0, f"loss.{key}", ">= 0", weight)
-        any_term = any(terms.values())
-        require(any_term, f"loss: one of {', '.join(terms)}", "> 0, or there is nothing to minimise", 0)
+        rule = "> 0 where dice, jaccard, focal and lovasz are 0, or nothing is minimised"
+        require(any(terms.values()), "loss.cross_entropy", rule, self.cross_entropy)
         require(0 <= self.label_smoothing < 1, "loss.label_smoothing", "in [0, 1)", self.label_smoothing)
         require(self.focal_gamma >= 0, "loss.focal_gamma", ">= 0", self.focal_gamma)
         require(0 < self.ohem_fraction <= 1, "loss.ohem_fraction", "in (0, 1]", self.ohem_fraction)

@@ -213,7 +213,7 @@ def test_a_fault_in_the_file_is_not_blamed_on_a_flag_beside_it() -> None:
         (
             LossSection,
             {"cross_entropy": 0, "dice": 0},
-            "loss: one of cross_entropy, dice, jaccard, focal, lovasz: must be > 0, or there is nothing to minimise",
+            "loss.cross_entropy: must be > 0 where dice, jaccard, focal and lovasz are 0, or nothing is minimised",
         ),
         (LossSection, {"label_smoothing": 1.0}, "loss.label_smoothing: must be in [0, 1), got 1.0"),
         (LossSection, {"focal_gamma": -1}, "loss.focal_gamma: must be >= 0, got -1"),

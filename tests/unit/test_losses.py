@@ -263,6 +263,13 @@ def test_the_hardest_labelled_pixels_keep_their_labels(fraction: float, kept: in
     assert of_truth_BHW[is_hard_BHW].max() < easy.min() if len(easy) else kept == 47
 
 
+def test_where_all_answers_are_certain_and_right_labelled_pixels_are_still_taken_before_ignored_ones() -> None:
+    _, mask_BHW = make_batch(ignored=0.6)
+    right_BKHW = 100.0 * functional.one_hot(mask_BHW.clamp(max=K - 1), K).permute(0, 3, 1, 2)
+    hard_BHW = keep_hardest(right_BKHW.log_softmax(1), mask_BHW, 0.99)
+    assert (hard_BHW != IGNORE_INDEX).sum() == (mask_BHW != IGNORE_INDEX).sum()
+
+
 def test_hard_examples_count_in_pixelwise_losses_and_all_pixels_in_those_of_regions() -> None:
     logits_BKHW, mask_BHW = make_batch()
     log_probs_BKHW = logits_BKHW.log_softmax(1)

@@ -110,18 +110,52 @@ class AugmentSection:
 
 @section
 class LossSection:
-    """What training minimises: cross-entropy + dice_weight * Dice."""
+    """What training minimises: a weighted sum of losses. Cross-entropy and focal loss are pixel-wise."""
 
-    dice_weight: float = 0.5
-    """Weight of the Dice loss beside the cross-entropy."""
+    cross_entropy: float = 1.0
+    """Weight of the cross-entropy."""
+    dice: float = 0.5
+    """Weight of the soft Dice loss."""
+    jaccard: float = 0.0
+    """Weight of the soft Jaccard (IoU) loss."""
+    focal: float = 0.0
+    """Weight of the focal loss."""
+    lovasz: float = 0.0
+    """Weight of the Lovasz-softmax loss."""
+    label_smoothing: float = 0.0
+    """Share of each label that the cross-entropy spreads evenly over all classes."""
+    focal_gamma: float = 2.0
+    """How much less the focal loss makes of pixels that are right already; 0 makes it the cross-entropy."""
+    ohem_fraction: float = 1.0
+    """Share of the labelled pixels of a batch, the hardest, that counts in the pixel-wise losses."""
     class_weights: ClassWeights | tuple[float, ...] = "sqrt"
-    """Cross-entropy weights: none, median frequency, its square root, or one number per class."""
+    """Weights of the pixel-wise losses: none, median frequency, its square root, or one number per class."""
+    border_classes: tuple[str, ...] = ()
+    """Classes whose connected components are cells: pixels between two that nearly touch weigh more."""
+    border_weight: float = 10.0
+    """Pixel-wise weight, added to the class's, between two cells that touch."""
+    border_sigma: float = 5.0
+    """How fast that weight falls with the distances to the two nearest cells, in px."""
 
     def __post_init__(self) -> None:
-        require(self.dice_weight >= 0, "loss.dice_weight", ">= 0", self.dice_weight)
+        terms = {key: getattr(self, key) for key in ("cross_entropy", "dice", "jaccard", "focal", "lovasz")}
+        for key, weight in terms.items():
+            require(weight >= 0, f"loss.{key}", ">= 0", weight)
+        rule = "> 0 where dice, jaccard, focal and lovasz are 0, or nothing is minimised"
+        require(any(terms.values()), "loss.cross_entropy", rule, self.cross_entropy)
+        require(0 <= self.label_smoothing < 1, "loss.label_smoothing", "in [0, 1)", self.label_smoothing)
+        require(self.focal_gamma >= 0, "loss.focal_gamma", ">= 0", self.focal_gamma)
+        require(0 < self.ohem_fraction <= 1, "loss.ohem_fraction", "in (0, 1]", self.ohem_fraction)
         if not isinstance(self.class_weights, str):
             positive = len(self.class_weights) > 0 and min(self.class_weights) >= 0
             require(positive, "loss.class_weights", "one number >= 0 per class", self.class_weights)
+            require(any(self.class_weights), "loss.class_weights", "> 0 for a class at least", self.class_weights)
+        require(0 < self.border_weight <= 1e4, "loss.border_weight", "in (0, 10000]", self.border_weight)
+        require(0 < self.border_sigma <= 100, "loss.border_sigma", "in (0, 100] px", self.border_sigma)
+        pixelwise = self.cross_entropy > 0 or self.focal > 0
+        rule = "left out where loss.cross_entropy and loss.focal are 0"
+        require(pixelwise or not self.border_classes, "loss.border_classes", rule, self.border_classes)
+        require(pixelwise or self.ohem_fraction == 1, "loss.ohem_fraction", rule, self.ohem_fraction)
 
 
 @section

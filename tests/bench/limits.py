@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from unet_ray.config_file import parse_config
-from unet_ray.losses import segmentation_loss
+from unet_ray.losses.segmentation import SegmentationLoss
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.unet import UNet
 from unet_ray.train.loop import make_optimizer
@@ -42,12 +42,12 @@ def step(width: int, height: int, width_px: int, batch: int, precision: str) -> 
     optimizer = make_optimizer(model, config)
     image = torch.randn(batch, 3, height, width_px).to(memory_format=torch.channels_last)
     mask = torch.from_numpy(np.random.default_rng(0).integers(0, CLASSES, (batch, height, width_px)))
-    weights = torch.ones(CLASSES)
+    criterion = SegmentationLoss(config.loss, torch.ones(CLASSES))
 
     def run() -> object:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = model(image)
-        loss = segmentation_loss(logits, mask, class_weights_K=weights, dice_weight=0.5)
+        loss = criterion(logits, mask)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -32,11 +32,12 @@ print(publish.storage.read_bytes(f"{sys.argv[1]}/seal.json"), "torch" in sys.mod
 import numpy as np, torch
 import unet_ray.history, unet_ray.model
 import unet_ray.model.segmenter, unet_ray.predict.network
-from unet_ray import checkpoint, losses, metrics
+from unet_ray import checkpoint, metrics
 print([name for name in sys.modules if name.startswith("unet_ray.augment")])
 from unet_ray.augment.keys import make_rng
 from unet_ray.augment.pair import augment_pair
-from unet_ray.config_training import AugmentSection
+from unet_ray.config_training import AugmentSection, LossSection
+from unet_ray.losses.segmentation import SegmentationLoss
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.unet import UNet
 torch.set_num_threads(1)
@@ -45,7 +46,8 @@ pair = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)
 image, mask, _ = augment_pair(*pair, section, lambda stream: make_rng(0, 1, "a", stream), (8, 8))
 model = UNet(num_classes=2, width=2, depth=1)
 logits = model(torch.from_numpy(image).permute(2, 0, 1)[None].float())
-losses.segmentation_loss(logits, torch.from_numpy(mask)[None].long(), class_weights_K=None, dice_weight=1).backward()
+loss = SegmentationLoss(LossSection(lovasz=1), torch.ones(2))
+loss(logits, torch.from_numpy(mask)[None].long()).backward()
 (pred_mask,) = Segmenter(model, (1, 1, 1), (1, 1, 1), torch.device("cpu"), "fp32").segment([image])
 print(metrics.count_confusion(mask, pred_mask, 2).shape, checkpoint.list_checkpoints(sys.argv[1]))
 """

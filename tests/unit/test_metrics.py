@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 from unet_ray.metrics import ClassScore, count_classes, count_confusion, median_frequency_weights, score
 from unet_ray.schema import IGNORE_INDEX
@@ -56,6 +58,25 @@ def test_confusion_counts_pixels_by_true_row_and_predicted_column(
     found = count_confusion(true_mask, pred_mask, num_classes)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, slow_confusion(true_mask, pred_mask, num_classes))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 8), st.sampled_from([0.0, 0.4, 0.95]), st.integers(0, 2**32 - 1))
+def test_scores_are_those_of_torchmetrics_with_ignored_pixels_and_absent_classes(
+    num_classes: int, ignored: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    occurring = rng.choice(num_classes, size=rng.integers(1, num_classes + 1), replace=False).astype(np.uint8)
+    true_mask, pred_mask = rng.choice(occurring, (2, 20, 30))
+    true_mask[rng.random(true_mask.shape) < ignored] = IGNORE_INDEX
+    scores = score(count_confusion(true_mask, pred_mask, num_classes))
+    masks = [torch.from_numpy(mask).long()[None] for mask in (pred_mask, true_mask)]
+    of = {"num_classes": num_classes, "ignore_index": IGNORE_INDEX}
+    ious = multiclass_jaccard_index(*masks, average="none", **of)
+    np.testing.assert_allclose([item.iou or 0 for item in scores.classes], ious, atol=1e-6)
+    assert scores.miou == pytest.approx(multiclass_jaccard_index(*masks, average="macro", **of).item(), abs=1e-6)
+    accuracy = multiclass_accuracy(*masks, average="micro", **of)
+    assert scores.pixel_accuracy == pytest.approx(accuracy.item(), abs=1e-6)
 
 
 def test_ignored_and_unknown_true_pixels_are_not_counted() -> None:

@@ -14,6 +14,7 @@ from unet_ray.config_training import ClassWeights, LossSection
 from unet_ray.datasets.prepared import open_dataset
 from unet_ray.datasets.stats import count_rows
 from unet_ray.documents import pack_document
+from unet_ray.errors import ConfigError
 from unet_ray.schema import DATASET
 from unet_ray.train.run import class_weights
 
@@ -128,3 +129,11 @@ def test_training_weighs_classes_by_these_statistics(dataset_uri: str, wanted: C
     _, road, car = prepared.stats["median_frequency_weights"]
     config = Config(loss=LossSection(class_weights=wanted))
     assert class_weights(config, prepared) == (0.0, road**power, car**power)
+
+
+def test_without_class_weights_all_weigh_one_and_given_ones_must_be_one_per_class(dataset_uri: str) -> None:
+    prepared = open_dataset(dataset_uri)
+    assert class_weights(Config(loss=LossSection(class_weights="none")), prepared) == (1, 1, 1)
+    assert class_weights(Config(loss=LossSection(class_weights=(0, 2, 3))), prepared) == (0, 2, 3)
+    with pytest.raises(ConfigError, match=r"^loss\.class_weights: must hold a number per class, got 2 for 3 classes$"):
+        class_weights(Config(loss=LossSection(class_weights=(1, 2))), prepared)

@@ -31,6 +31,7 @@ from unet_ray.datasets.prepared import ROW_GROUP_ROWS, read_pair
 from unet_ray.images.decode import decode_plain
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
+from unet_ray.losses.borders import Borders, border_weights
 from unet_ray.pipeline import in_tasks
 from unet_ray.table.parts import rows_from_bytes, rows_to_bytes
 from unet_ray.train.schedule import Item, Schedule, epoch_order
@@ -44,6 +45,7 @@ CROPS = pa.schema(
         pa.field("image", pa.large_binary()),  # (h + 2 * margin, w + 2 * margin, 3) uint8 RGB rows
         pa.field("mask", pa.large_binary()),  # (h, w) uint8 class ids
         pa.field("colour", pa.large_binary()),  # (3, 4) float32: colour change and normalisation in one
+        pa.field("border", pa.large_binary()),  # (h, w) float16 weights beside the classes', null for none
     ]
 )
 """Augmented training crops on their way to a train worker."""
@@ -84,6 +86,7 @@ class Source:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     margin: int = 0
+    borders: Borders | None = None
 
 
 def feed(
@@ -130,7 +133,7 @@ def train_rows(item: Item, source: Source, schedule: Schedule) -> list[dict[str,
     return rows
 
 
-def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, bytes]:
+def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, bytes | None]:
     """Return the augmented crop (`CROPS`) of a row of the training index in an epoch."""
     data, png = read_pair(source.part_uris[row["part"]], row["part_row"])
     image = decode_plain(data)
@@ -139,7 +142,13 @@ def make_crop(row: Mapping[str, Any], source: Source, epoch: int) -> dict[str, b
     crop = augment_pair(image, mask, source.augment, rngs, source.crop, source.margin)
     mean, std = np.array(source.mean, np.float32), np.array(source.std, np.float32)
     colour = normalise_colour(crop.colour, mean, std)
-    return {"image": crop.image.tobytes(), "mask": crop.mask.tobytes(), "colour": colour.tobytes()}
+    border = border_weights(crop.mask, source.borders).astype(np.float16).tobytes() if source.borders else None
+    return {
+        "image": crop.image.tobytes(),
+        "mask": crop.mask.tobytes(),
+        "colour": colour.tobytes(),
+        "border": border,
+    }
 
 
 def _make_frames(item: Item, source: Source, schedule: Schedule) -> pa.Table:

@@ -37,7 +37,7 @@ from unet_ray.datasets.frames import view_frames
 from unet_ray.errors import DivergedError
 from unet_ray.faults import outlast
 from unet_ray.history import write_history
-from unet_ray.losses import segmentation_loss
+from unet_ray.losses.segmentation import SegmentationLoss
 from unet_ray.metrics import count_confusion, score
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.unet import UNet
@@ -60,7 +60,7 @@ class Job:
     card: ModelCard
     source: Source
     schedule: Schedule
-    class_weights: tuple[float, ...] | None
+    class_weights: tuple[float, ...]
     precision: Literal["bf16", "fp32"]
     threads: int
     data_cpus: float
@@ -179,8 +179,7 @@ class _Worker:
         self._network = network
         self._optimizer = optimizer
         self._optim = job.config.optim
-        weights = job.class_weights
-        self._class_weights_K = None if weights is None else torch.tensor(weights, device=device)
+        self._loss = SegmentationLoss(job.config.loss, torch.tensor(job.class_weights, device=device))
         self._guard = Guard(model, optimizer, self._optim.clip_norm)
         self._unsettled: tuple[Item, Tensor] | None = None
         self._losses: list[float] = []
@@ -231,12 +230,7 @@ class _Worker:
         autocast = torch.autocast(self._device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
         with autocast:
             logits_BKHW = self._network(image_BCHW)
-        loss = segmentation_loss(
-            logits_BKHW,
-            mask_BHW,
-            class_weights_K=self._class_weights_K,
-            dice_weight=self._job.config.loss.dice_weight,
-        )
+        loss = self._loss(logits_BKHW, mask_BHW, load_border(rows, self._job.source.crop, self._device))
         rate = self._rate(self._number(item))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -332,6 +326,14 @@ def load_batch(rows: pa.Table, crop: tuple[int, int], device: torch.device, marg
     mask_BHW = torch.from_numpy(ids.reshape(len(rows), height, width)).to(device, non_blocking=True).long()
     image_BHWC = image_BNC.view(len(rows), height + 2 * margin, width + 2 * margin, 3)
     return image_BHWC.permute(0, 3, 1, 2), mask_BHW
+
+
+def load_border(rows: pa.Table, crop: tuple[int, int], device: torch.device) -> Tensor | None:
+    """Bring the border weights of crops (`feed.CROPS`) to the device: ``(B, H, W)`` float32, None if there are none."""
+    if rows["border"].null_count:
+        return None
+    weights = np.stack([np.frombuffer(cell.as_buffer(), np.float16) for cell in rows["border"]])
+    return torch.from_numpy(weights.reshape(len(rows), *crop)).to(device, non_blocking=True).float()
 
 
 def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
 from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import CheckpointError, ConfigError, ExistsError, PlanMismatchError, ResourceError
 from unet_ray.faults import outlast
+from unet_ray.losses.borders import Borders
 from unet_ray.metrics import median_frequency_weights
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
@@ -62,7 +63,7 @@ def run(config: Config) -> TrainResult:
 
     Raises:
         TableError: The dataset is not prepared.
-        ConfigError: Classes, class weights or crop do not fit the dataset or the network.
+        ConfigError: Classes, class weights, border classes or crop do not fit the dataset or the network.
         PlanMismatchError: The run was begun with other settings.
         ResourceError: The cluster is too small, or workers died too often.
         DivergedError: Ten steps in a row had no finite loss or gradient.
@@ -84,18 +85,18 @@ def run(config: Config) -> TrainResult:
     )
 
 
-def class_weights(config: Config, prepared: Prepared) -> tuple[float, ...] | None:
-    """Return the cross-entropy weight of each class, or None for none.
+def class_weights(config: Config, prepared: Prepared) -> tuple[float, ...]:
+    """Return the weight of each class in the pixel-wise losses.
 
     ``median`` is median frequency balancing (`median_frequency_weights`), ``sqrt`` its square root. A class that
-    never occurs weighs 0.
+    never occurs weighs 0, unless no weights are asked for.
 
     Raises:
         ConfigError: The given weights are not one per class.
     """
     wanted = config.loss.class_weights
     if wanted == "none":
-        return None
+        return (1.0,) * prepared.classes.num_classes
     if not isinstance(wanted, str):
         if len(wanted) != prepared.classes.num_classes:
             raise ConfigError(
@@ -107,6 +108,23 @@ def class_weights(config: Config, prepared: Prepared) -> tuple[float, ...] | Non
     power = 0.5 if wanted == "sqrt" else 1.0
     weights = median_frequency_weights(split["class_pixels"], split["class_image_pixels"])
     return tuple(0.0 if weight is None else weight**power for weight in weights)
+
+
+def borders(config: Config, prepared: Prepared) -> Borders | None:
+    """Return what the border weights are made from, None where they are not asked for.
+
+    Raises:
+        ConfigError: A class is none of the dataset's.
+    """
+    loss, classes = config.loss, prepared.classes.classes
+    for name in loss.border_classes:
+        if name not in classes:
+            raise ConfigError(
+                f"loss.border_classes: {name!r} is no class of the dataset {config.dataset_uri}, which has "
+                f"{', '.join(classes)}; name classes whose connected components are cells"
+            )
+    class_ids = tuple(class_id for class_id, name in enumerate(classes) if name in loss.border_classes)
+    return Borders(class_ids=class_ids, weight=loss.border_weight, sigma=loss.border_sigma) if class_ids else None
 
 
 def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> dict[str, Any]:
@@ -199,6 +217,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         crop=config.crop_of(train["height"][0].as_py(), train["width"][0].as_py()),
         mean=card.mean,
         std=card.std,
+        borders=borders(config, prepared),
     )
     schedule = Schedule(
         num_train=len(train),
@@ -233,6 +252,7 @@ def _check(config: Config, prepared: Prepared) -> None:
             "prepare another dataset with these (data.dataset), or name the same"
         )
     class_weights(config, prepared)
+    borders(config, prepared)
 
 
 def _claim(config: Config, prepared: Prepared) -> None:

@@ -145,6 +145,7 @@ def _absolute(config: Config) -> Config:
         run=resolve(config.run, "storage"),
         data=resolve(config.data, "root", "dataset"),
         labels=resolve(config.labels, "centroids"),
+        model=resolve(config.model, "encoder_weights"),
         predict=predict,
     )
 

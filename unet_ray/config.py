@@ -122,11 +122,11 @@ class Config:
     scaling: ScalingSection = field(default_factory=ScalingSection)
 
     def __post_init__(self) -> None:
-        stride, crop = 2**self.model.depth, self.augment.crop
-        if crop is not None and any(size % stride for size in crop):
-            near = tuple(max(stride, round(size / stride) * stride) for size in crop)
-            rule = f"multiples of 2 ** model.depth = {stride}, such as {near}"
-            require(False, "augment.crop", rule, crop)
+        model, sizes, crop = self.model, self.model.sizes, self.augment.crop
+        if crop is not None and tuple(map(sizes.at_least, crop)) != crop:
+            near = tuple(map(sizes.nearest, crop))
+            network = model.kind if model.is_resnet else f"{model.kind} of model.depth {model.depth}"
+            require(False, "augment.crop", f"{sizes.rule} for {network}, such as {near}", crop)
         colours = self.data.layout != "pairs" or self.labels.scheme not in ("ids", "channel")
         rule = "colours, bins or kmeans where data.layout is pairs, whose masks are colours"
         require(colours, "labels.scheme", rule, self.labels.scheme)

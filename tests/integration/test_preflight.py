@@ -79,7 +79,7 @@ def test_training_on_other_classes_than_the_run_or_the_dataset_has_is_refused_wi
 
 def test_a_checkpoint_of_another_architecture_is_refused_before_a_predictor_starts(trained: Config) -> None:
     best = find_checkpoint(trained.train_uri, "best")
-    wider = replace(best.card, width=2 * best.card.width)
+    wider = replace(best.card, model=replace(best.card.model, width=2 * best.card.model.width))
     model = wider.build()
     info = save_checkpoint(
         f"{trained.run.storage}/wider",

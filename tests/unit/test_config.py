@@ -240,7 +240,7 @@ def test_a_section_is_checked_again_when_it_is_replaced_and_cannot_be_changed() 
 
 def test_a_crop_that_the_network_cannot_halve_is_refused_by_the_whole() -> None:
     with pytest.raises(
-        ConfigError, match=r"^augment\.crop: must be multiples of 2 \*\* model.depth = 32, such as \(64, 96\)"
+        ConfigError, match=r"^augment\.crop: must be multiples of 32 for unet of model\.depth 5, such as \(64, 96\)"
     ):
         Config(model=ModelSection(depth=5), augment=AugmentSection(crop=(48, 100)))
     assert Config(model=ModelSection(depth=5), augment=AugmentSection(crop=(64, 96))).augment.crop == (64, 96)
@@ -280,7 +280,7 @@ SECRET = "wJalrXUtnFEMI"
 )
 @pytest.mark.parametrize(
     "key",
-    ["run.storage", "data.root", "data.dataset", "labels.centroids"]
+    ["run.storage", "data.root", "data.dataset", "labels.centroids", "model.encoder_weights"]
     + [f"predict.{name}" for name in ("images", "masks", "output", "checkpoint")],
 )
 def test_a_location_that_carries_a_secret_is_refused_without_repeating_it(key: str, uri: str) -> None:

@@ -65,7 +65,10 @@ class _Unhurried(BackpressurePolicy):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the batches come from. ``train`` and ``val`` are object references of `prepared.index_split` tables."""
+    """Where the batches come from. ``train`` and ``val`` are object references of `prepared.index_split` tables.
+
+    ``crop`` is the size of a training mask; its image has ``margin`` pixels more on each side.
+    """
 
     train: "ray.ObjectRef[pa.Table]"
     val: "ray.ObjectRef[pa.Table] | None"
@@ -77,6 +80,7 @@ class Source:
     crop: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    margin: int = 0
 
 
 def feed(

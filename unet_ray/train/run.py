@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import ray
@@ -16,7 +16,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.util.queue import Queue
 
 from unet_ray import runtime, storage
-from unet_ray.checkpoint import ModelCard, find_checkpoint, resume_checkpoint
+from unet_ray.checkpoint import ModelCard, find_checkpoint, list_checkpoints, resume_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
@@ -24,6 +24,8 @@ from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import CheckpointError, ConfigError, ExistsError, PlanMismatchError, ResourceError
 from unet_ray.faults import outlast
 from unet_ray.metrics import median_frequency_weights
+from unet_ray.model.build import build_model
+from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
 from unet_ray.train.failures import Failures, describe, died
@@ -62,7 +64,7 @@ def run(config: Config) -> TrainResult:
 
     Raises:
         TableError: The dataset is not prepared.
-        ConfigError: Classes, class weights or crop do not fit the dataset or the network.
+        ConfigError: Classes, class weights, crop or encoder weights do not fit the dataset or the network.
         PlanMismatchError: The run was begun with other settings.
         ResourceError: The cluster is too small, or workers died too often.
         DivergedError: Ten steps in a row had no finite loss or gradient.
@@ -70,7 +72,7 @@ def run(config: Config) -> TrainResult:
     started = time.monotonic()
     prepared = open_dataset(config.dataset_uri)
     resources = runtime.plan_training(config.scaling)
-    _check(config, prepared)
+    _check(config, prepared, resources)
     _claim(config, prepared)
     progress = _finished_progress(config.train_uri)
     already = progress is not None
@@ -181,8 +183,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
     mean, std = prepared.stats["mean"], prepared.stats["std"]
     card = ModelCard(
         class_map=classes,
-        width=config.model.width,
-        depth=config.model.depth,
+        model=replace(config.model, encoder_weights=None),
         mean=(mean[0], mean[1], mean[2]),
         std=(max(std[0], 1.0), max(std[1], 1.0), max(std[2], 1.0)),
         input_size=prepared.resize,
@@ -197,6 +198,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         seed=config.run.seed,
         augment=config.augment,
         crop=_crop(config, train["height"][0].as_py(), train["width"][0].as_py()),
+        margin=config.model.sizes.margin,
         mean=card.mean,
         std=card.std,
     )
@@ -225,13 +227,13 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
 
 
 def _crop(config: Config, height: int, width: int) -> tuple[int, int]:
-    """Return the size of training crops: as configured, or the frame's, rounded down to what the network can take."""
-    stride = 2**config.model.depth
-    return config.augment.crop or (max(stride, height // stride * stride), max(stride, width // stride * stride))
+    """Return the size of training crops: as configured, or the frame's, rounded down to what the network puts out."""
+    sizes = config.model.sizes
+    return config.augment.crop or (sizes.at_most(height), sizes.at_most(width))
 
 
-def _check(config: Config, prepared: Prepared) -> None:
-    """Refuse what does not fit the dataset while the run can still be begun with other settings."""
+def _check(config: Config, prepared: Prepared, resources: runtime.Resources) -> None:
+    """Refuse what does not fit the dataset or the cluster while the run can still be begun with other settings."""
     wanted, found = config.labels.classes, prepared.classes.classes
     if wanted and wanted != found:
         raise ConfigError(
@@ -239,6 +241,10 @@ def _check(config: Config, prepared: Prepared) -> None:
             "prepare another dataset with these (data.dataset), or name the same"
         )
     class_weights(config, prepared)
+    if config.model.norm == "sync_batch" and resources.device == "cpu":
+        raise ConfigError("model.norm: sync_batch needs GPUs, and this job trains on CPUs; use batch or group")
+    if config.model.encoder_weights is not None and not list_checkpoints(config.train_uri):
+        load_encoder_weights(build_model(config.model, prepared.classes.num_classes), config.model)
 
 
 def _claim(config: Config, prepared: Prepared) -> None:

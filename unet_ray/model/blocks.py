@@ -32,14 +32,14 @@ class ConvBlock(nn.Sequential):
 class ResidualBlock(nn.Module):
     """A `ConvBlock` whose input is added, through a 1x1 convolution, before the last ReLU.
 
-    ``(B, in, H, W) -> (B, out, H, W)``. After He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016,
-    arXiv 1512.03385).
+    ``(B, in, H, W) -> (B, out, H, W)``. After He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition"
+    (CVPR 2016, arXiv 1512.03385).
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm = "batch") -> None:
         """Make the block."""
         super().__init__()
-        self.body = ConvBlock(in_channels, out_channels, norm)[:-1]
+        self.body = nn.Sequential(*list(ConvBlock(in_channels, out_channels, norm))[:-1])
         self.shortcut = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 1, bias=norm == "none"), make_norm(norm, out_channels)
         )

@@ -1,4 +1,4 @@
-"""The command line: ``unet-ray labels|prepare|train|predict|report CONFIG [--section.key value]``, ``verify URI``.
+"""The command line: ``unet-ray labels|prepare|model|train|predict|report CONFIG [--section.key value]``, ``verify``.
 
 The only place, with ``jobs/``, that reads argv, sets up logging and connects to Ray. Heavy imports wait until a
 command runs, so ``--help`` answers at once. Standard output carries one JSON line, the result; all else goes to
@@ -27,6 +27,7 @@ from unet_ray.signals import stoppable
 STAGES = {
     "labels": "all masks of an input in, what is wrong with them and the labels that fit out",
     "prepare": "frames and masks in, a checked and sealed dataset out",
+    "model": "a configuration in, its network as a table and a drawing out",
     "train": "a prepared dataset in, checkpoints and a history out",
     "predict": "frames and a checkpoint in, masks and counts out, exactly once",
     "report": "history and predictions in, one HTML page out",
@@ -37,7 +38,7 @@ _ON_RAY = {
     "train": "unet_ray.train.run",
     "predict": "unet_ray.predict.run",
 }
-_HERE = {"report": "unet_ray.report.run"}
+_HERE = {"model": "unet_ray.architecture.run", "report": "unet_ray.report.run"}
 _VERIFY = "re-hash and recount a dataset or predictions table"
 
 

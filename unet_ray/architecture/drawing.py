@@ -21,6 +21,8 @@ _DPI = 200
 # Inches.
 _TALLEST, _SHRINK, _LOWEST = 2.1, 0.68, 0.3
 _ACROSS, _BELOW, _STEP, _BORDER = 0.62, 0.55, 0.4, 0.35
+_LEGEND = 1.1
+_SPACIOUS = 4  # from so many halvings on there is room for the legend beside the bottom
 
 _INK, _PALE = "#333a45", "#8a93a1"
 _FILLS = {"map": "#bcd7f5", "copy": "#ffffff", "doubled": "#fbd9ac", "logits": "#c5e6c8", "image": "#e4e4e4"}
@@ -99,7 +101,8 @@ def _draw_levels(axes: Axes, architecture: Architecture) -> tuple[float, float, 
     logits = _map(axes, upper.right + _STEP, rows[0], maps["head", 0], "logits", to_right=True)
     _note_size(axes, logits, maps["head", 0])
     _arrow(axes, "classify", (upper.right, upper.y), (logits.left, logits.y))
-    return lower.left, logits.right, rows[deepest][0], rows[0][1] + 0.6
+    legend = _LEGEND if deepest < _SPACIOUS else 0
+    return lower.left, logits.right, rows[deepest][0] - legend, rows[0][1] + 0.6
 
 
 def _rows(deepest: int) -> list[tuple[float, float]]:

@@ -1,7 +1,6 @@
 """The network of a configuration: a table, a drawing, and the numbers in a file. Runs on the driver, without Ray."""
 
 import json
-import logging
 import sys
 from dataclasses import asdict, dataclass
 
@@ -15,8 +14,6 @@ from unet_ray.datasets.layouts import labels_of
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.table.plan import find_plan
-
-logger = logging.getLogger(__name__)
 
 _SIZE = (360, 480)
 
@@ -48,12 +45,9 @@ def run(config: Config) -> ModelResult:
     architecture = trace(config.model, num_classes, config.augment.crop or _SIZE)
     uri = f"{config.run_uri}/model"
     png, svg = draw_architecture(architecture, _title(config.model, architecture), _arrow_names(config.model))
-    for name, data in {
-        "model_arch.png": png,
-        "model_arch.svg": svg,
-        "model.json": _document(config, architecture),
-    }.items():
-        storage.write(f"{uri}/{name}", data)
+    storage.write(f"{uri}/model.json", _document(config, architecture))
+    storage.write(f"{uri}/model_arch.svg", svg)
+    storage.write(f"{uri}/model_arch.png", png)
     sys.stderr.write("\n".join([*table(architecture), "", f"model: {uri}/model_arch.png", ""]))
     return ModelResult(
         drawing=f"{uri}/model_arch.png",
@@ -100,32 +94,29 @@ def _document(config: Config, architecture: Architecture) -> bytes:
 
 
 def _title(section: ModelSection, architecture: Architecture) -> str:
-    traits = [
-        f"width {section.width}",
-        f"{section.resolved_norm} norm" if section.resolved_norm != "none" else "no norm",
-    ]
-    if not section.is_resnet:
-        traits.insert(0, f"depth {section.depth}")
-    traits += [
-        name for name, on in (("residual", section.residual), ("deep supervision", section.deep_supervision)) if on
-    ]
+    norm = "no" if section.resolved_norm == "none" else section.resolved_norm
+    traits = {
+        f"depth {section.depth}": not section.is_resnet,
+        f"width {section.width}": True,
+        f"{norm} norm": True,
+        "residual": section.residual,
+        "deep supervision": section.deep_supervision,
+    }
+    shown = ", ".join(trait for trait, holds in traits.items() if holds)
     rate = _gmacs_per_megapixel(architecture, architecture.macs)
-    numbers = f"{architecture.parameters / 1e6:.2f} M parameters, {rate:.1f} GMAC per megapixel"
-    return f"{section.kind}: {', '.join(traits)}\n{numbers}"
+    return f"{section.kind}: {shown}\n{architecture.parameters / 1e6:.2f} M parameters, {rate:.1f} GMAC per megapixel"
 
 
 def _arrow_names(section: ModelSection) -> dict[str, str]:
-    by = (
-        "2x2 transposed convolution"
-        if section.upsampling == "transposed"
-        else "1x1 convolution, bilinear interpolation"
-    )
+    """Return what the arrows of the drawing stand for."""
+    convolutions = "two 3x3 convolutions" + (", residual" if section.residual else "")
+    halve = f"blocks of {section.kind}" if section.is_resnet else f"2x2 max pooling, {convolutions}"
+    transposed = section.upsampling == "transposed"
     return {
-        "convolve": "two 3x3 convolutions",
-        "halve": f"half the size: blocks of {section.kind}"
-        if section.is_resnet
-        else "2x2 max pooling, two 3x3 convolutions",
-        "double": f"twice the size: {by}",
-        "copy": "copied from the middle" if section.sizes.margin else "copied",
+        "convolve": convolutions,
+        "halve": f"half the size: {halve}",
+        "double": f"twice the size: {'2x2 transposed' if transposed else '1x1'} convolution"
+        + ("" if transposed else ", bilinear interpolation"),
+        "copy": "copied, its middle" if section.sizes.margin else "copied",
         "classify": "1x1 convolution" + (", in training also of coarser levels" if section.deep_supervision else ""),
     }

@@ -51,14 +51,14 @@ def _read(uri: str) -> Mapping[str, Tensor]:
             return parse_tensors(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers fail in any way on bytes that are not theirs
-        reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-        raise ConfigError(f"{_KEY}: {uri} is neither safetensors nor a plain state dict of torch: {reason}") from error
+        raise ConfigError(
+            f"{_KEY}: {uri} is neither safetensors nor a state dict saved by torch; nothing else is read, as it could "
+            "run code: save what model.state_dict() gives"
+        ) from error
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
     ):
-        raise ConfigError(
-            f"{_KEY}: {uri} holds more than names and tensors; save what model.state_dict() gives, and only that"
-        )
+        raise ConfigError(f"{_KEY}: {uri} holds more than names and tensors; save what model.state_dict() gives")
     return content
 
 

@@ -95,7 +95,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         if checkpoint is not None:
             model.load_state_dict(dict(checkpoint.weights))
         elif job.config.model.encoder_weights is not None:
-            load_encoder_weights(model, job.config.model)
+            outlast(lambda: load_encoder_weights(model, job.config.model))
         network = ray.train.torch.prepare_model(
             model.to(memory_format=torch.channels_last),
             parallel_strategy_kwargs={"gradient_as_bucket_view": True},

@@ -52,7 +52,7 @@ def run(config: Config) -> ModelResult:
     return ModelResult(
         drawing=f"{uri}/model_arch.png",
         parameters=architecture.parameters,
-        gmacs_per_megapixel=round(_gmacs_per_megapixel(architecture, architecture.macs), 3),
+        gmacs_per_megapixel=round(architecture.gmacs_per_megapixel(architecture.macs), 3),
         num_classes=num_classes,
         input_size=architecture.input_size,
         output_size=architecture.output_size,
@@ -64,13 +64,13 @@ def table(architecture: Architecture) -> list[str]:
 
     def cells(stage: Stage) -> list[str]:
         shape = "training only" if stage.output is None else " x ".join(map(str, stage.output))
-        rate = _gmacs_per_megapixel(architecture, stage.macs)
+        rate = architecture.gmacs_per_megapixel(stage.macs)
         return [stage.name, str(stage.level), shape, f"{stage.parameters:,}", f"{rate:.3f}"]
 
     height, width = architecture.input_size
     head = ["stage", "level", "channels x h x w", "parameters", "GMAC/Mpx"]
     first = ["image", "0", f"3 x {height} x {width}", "", ""]
-    total = f"{_gmacs_per_megapixel(architecture, architecture.macs):.3f}"
+    total = f"{architecture.gmacs_per_megapixel(architecture.macs):.3f}"
     last = ["all", "", "", f"{architecture.parameters:,}", total]
     return align([head, first, *map(cells, architecture.stages), last])
 
@@ -82,10 +82,6 @@ def _num_classes(config: Config) -> int:
         return ClassMap.from_facts(plan.facts).num_classes
     labels = labels_of(config)
     return labels.clusters if labels.scheme == "kmeans" else make_class_map(labels).num_classes
-
-
-def _gmacs_per_megapixel(architecture: Architecture, macs: int) -> float:
-    return macs / 1e9 / architecture.output_megapixels
 
 
 def _document(config: Config, architecture: Architecture) -> bytes:
@@ -103,7 +99,7 @@ def _title(section: ModelSection, architecture: Architecture) -> str:
         "deep supervision": section.deep_supervision,
     }
     shown = ", ".join(trait for trait, holds in traits.items() if holds)
-    rate = _gmacs_per_megapixel(architecture, architecture.macs)
+    rate = architecture.gmacs_per_megapixel(architecture.macs)
     return f"{section.kind}: {shown}\n{architecture.parameters / 1e6:.2f} M parameters, {rate:.1f} GMAC per megapixel"
 
 

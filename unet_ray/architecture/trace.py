@@ -65,10 +65,9 @@ class Architecture:
         """Multiply-accumulate operations of the convolutions, for one image."""
         return sum(stage.macs for stage in self.stages)
 
-    @property
-    def output_megapixels(self) -> float:
-        """Millions of pixels in the output."""
-        return math.prod(self.output_size) / 1e6
+    def gmacs_per_megapixel(self, macs: int) -> float:
+        """Return operations for one image as 10^9 of them for 10^6 pixels of output."""
+        return macs / 1e3 / math.prod(self.output_size)
 
 
 def trace(section: ModelSection, num_classes: int, size: tuple[int, int]) -> Architecture:

@@ -75,7 +75,8 @@ def refusal(model: SegmentationNetwork, wanted: ModelSection) -> str:
     with pytest.raises(ConfigError) as caught:
         load_encoder_weights(model, wanted)
     message = str(caught.value)
-    assert message.startswith(f"model.encoder_weights: {wanted.encoder_weights}") or "could not read" in message
+    assert message.startswith("model.encoder_weights: ")
+    assert str(wanted.encoder_weights) in message
     assert "\n" not in message
     return message
 

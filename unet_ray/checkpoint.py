@@ -27,10 +27,12 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from unet_ray import storage
+from unet_ray.config_training import ModelSection
 from unet_ray.documents import pack_document, unpack_document
-from unet_ray.errors import CheckpointError, NotFoundError
+from unet_ray.errors import CheckpointError, ConfigError, NotFoundError
 from unet_ray.labels.classes import ClassMap
-from unet_ray.model.unet import UNet
+from unet_ray.model.build import build_model
+from unet_ray.model.network import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -44,26 +46,26 @@ class ModelCard:
     """What a network is and how its input and output are meant; prediction takes all of it from here.
 
     ``mean`` and ``std`` are of R, G, B in 0..255. ``input_size`` is the height and width all training frames were
-    resized to, or None when they kept theirs.
+    resized to, or None when they kept theirs. ``model`` is the architecture; what its encoder began with is not of it.
     """
 
     class_map: ClassMap
-    width: int
-    depth: int
+    model: ModelSection
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     input_size: tuple[int, int] | None
     dataset_run_id: str
 
-    def build(self) -> UNet:
+    def build(self) -> SegmentationNetwork:
         """Return the network, with new weights."""
-        return UNet(num_classes=self.class_map.num_classes, width=self.width, depth=self.depth)
+        return build_model(self.model, self.class_map.num_classes)
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "ModelCard":
         """Return the card that ``dataclasses.asdict`` and JSON made a document of."""
         tuples = {key: tuple(value) for key, value in document.items() if isinstance(value, list)}
-        return ModelCard(**{**document, **tuples, "class_map": ClassMap.from_facts(document["class_map"])})
+        parts = {"class_map": ClassMap.from_facts(document["class_map"]), "model": ModelSection(**document["model"])}
+        return ModelCard(**{**document, **tuples, **parts})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +94,7 @@ class Checkpoint:
     optimizer: Mapping[str, Tensor]
     progress: Mapping[str, Any]
 
-    def load_model(self) -> UNet:
+    def load_model(self) -> SegmentationNetwork:
         """Return the network with these weights.
 
         Raises:
@@ -112,7 +114,7 @@ def save_checkpoint(
     train_uri: str,
     *,
     card: ModelCard,
-    model: UNet,
+    model: SegmentationNetwork,
     optimizer: torch.optim.Optimizer,
     step: int,
     epoch: int,
@@ -175,7 +177,7 @@ def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoi
             optimizer=parse_tensors(contents[_OPTIMIZER]) if optimizer else {},
             progress=state["progress"],
         )
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError, SafetensorError) as error:
         raise CheckpointError(f"{info.uri}: not a checkpoint of this unet-ray: {error}") from error
 
 

@@ -28,6 +28,7 @@ STAGES = {
     "labels": "all masks of an input in, what is wrong with them and the labels that fit out",
     "prepare": "frames and masks in, a checked and sealed dataset out",
     "augment": "a prepared dataset in, a picture of what training will see of it out",
+    "model": "a configuration in, its network as a table and a drawing out",
     "train": "a prepared dataset in, checkpoints and a history out",
     "predict": "frames and a checkpoint in, masks and counts out, exactly once",
     "report": "history and predictions in, one HTML page out",
@@ -38,7 +39,11 @@ _ON_RAY = {
     "train": "unet_ray.train.run",
     "predict": "unet_ray.predict.run",
 }
-_HERE = {"augment": "unet_ray.sheet.run", "report": "unet_ray.report.run"}
+_HERE = {
+    "augment": "unet_ray.sheet.run",
+    "model": "unet_ray.architecture.run",
+    "report": "unet_ray.report.run",
+}
 _VERIFY = "re-hash and recount a dataset or predictions table"
 
 
@@ -146,6 +151,7 @@ def _absolute(config: Config) -> Config:
         run=resolve(config.run, "storage"),
         data=resolve(config.data, "root", "dataset"),
         labels=resolve(config.labels, "centroids"),
+        model=resolve(config.model, "encoder_weights"),
         predict=predict,
     )
 

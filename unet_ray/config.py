@@ -122,19 +122,19 @@ class Config:
     scaling: ScalingSection = field(default_factory=ScalingSection)
 
     def __post_init__(self) -> None:
-        stride, crop = 2**self.model.depth, self.augment.crop
-        if crop is not None and any(size % stride for size in crop):
-            near = tuple(max(stride, round(size / stride) * stride) for size in crop)
-            rule = f"multiples of 2 ** model.depth = {stride}, such as {near}"
-            require(False, "augment.crop", rule, crop)
+        model, sizes, crop = self.model, self.model.sizes, self.augment.crop
+        if crop is not None and tuple(map(sizes.at_least, crop)) != crop:
+            near = tuple(map(sizes.nearest, crop))
+            network = model.kind if model.is_resnet else f"{model.kind} of model.depth {model.depth}"
+            require(False, "augment.crop", f"{sizes.rule} for {network}, such as {near}", crop)
         colours = self.data.layout != "pairs" or self.labels.scheme not in ("ids", "channel")
         rule = "colours, bins or kmeans where data.layout is pairs, whose masks are colours"
         require(colours, "labels.scheme", rule, self.labels.scheme)
 
     def crop_of(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size of training crops: as configured, or a pair's, rounded down to what the network can take."""
-        stride = 2**self.model.depth
-        return self.augment.crop or (max(stride, height // stride * stride), max(stride, width // stride * stride))
+        """Return the size of training crops: as configured, or a pair's, rounded down to what the network puts out."""
+        sizes = self.model.sizes
+        return self.augment.crop or (sizes.at_most(height), sizes.at_most(width))
 
     @property
     def run_uri(self) -> str:

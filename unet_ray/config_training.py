@@ -2,23 +2,81 @@
 
 from typing import Literal
 
-from unet_ray.section import require, section
+from unet_ray.section import require, require_no_secret, section
+from unet_ray.sizes import Sizes, padded_sizes, unpadded_sizes
 
+ResNetKind = Literal["resnet18", "resnet34", "resnet50"]
+ModelKind = Literal["unet", "unet_valid", "resnet18", "resnet34", "resnet50"]
+Norm = Literal["batch", "sync_batch", "group", "none"]
+Upsampling = Literal["transposed", "bilinear"]
 ClassWeights = Literal["none", "median", "sqrt"]
+
+RESNET_DEPTH = 5
+"""How often a ResNet halves the resolution."""
 
 
 @section
 class ModelSection:
-    """The U-Net."""
+    """The network."""
 
+    kind: ModelKind = "unet"
+    """unet (padded), unet_valid (as published, unpadded), or a U-Net with a ResNet as encoder."""
     width: int = 16
-    """Channels of the first level; each level below has twice as many."""
+    """Channels at full resolution; each level below has twice as many, but for those of a ResNet."""
     depth: int = 4
-    """Number of times the resolution is halved."""
+    """Number of times the resolution is halved; a ResNet halves it five times."""
+    norm: Literal["auto", "batch", "sync_batch", "group", "none"] = "auto"
+    """Normalisation of the convolutions; auto is batch, and none for unet_valid. sync_batch needs GPUs."""
+    upsampling: Upsampling = "transposed"
+    """How the resolution is doubled: by a 2x2 transposed convolution, or by interpolation and a 1x1 convolution."""
+    dropout: float = 0.0
+    """Share of the coarsest map that training sets to 0."""
+    residual: bool = False
+    """Add the input of each block of a unet to its output."""
+    deep_supervision: bool = False
+    """Let training compare the coarser levels too, each with half the weight of the next finer one."""
+    encoder_weights: str | None = None
+    """URI of weights a ResNet begins with: safetensors, or a state dict of torch; nothing is ever downloaded."""
 
     def __post_init__(self) -> None:
         require(1 <= self.width <= 512, "model.width", "in 1..512", self.width)
         require(1 <= self.depth <= 7, "model.depth", "in 1..7", self.depth)
+        require(0 <= self.dropout < 1, "model.dropout", "in [0, 1)", self.dropout)
+        require_no_secret("model", encoder_weights=self.encoder_weights)
+        if self.is_resnet:
+            left_out = self.depth in (ModelSection.depth, RESNET_DEPTH)
+            require(left_out, "model.depth", f"left out for {self.kind}, which halves five times", self.depth)
+            require(self.norm != "none", "model.norm", f"a normalisation for {self.kind}", self.norm)
+        else:
+            rule = f"null for {self.kind}: only resnet18, resnet34 and resnet50 have an encoder of their own"
+            require(self.encoder_weights is None, "model.encoder_weights", rule, self.encoder_weights)
+        require(not self.residual or self.kind == "unet", "model.residual", f"false for {self.kind}", self.residual)
+        if self.kind == "unet_valid":
+            rule = "transposed for unet_valid: interpolation would look beyond the edge of a tile"
+            require(self.upsampling == "transposed", "model.upsampling", rule, self.upsampling)
+            rule = "false for unet_valid, whose levels show different parts of the image"
+            require(not self.deep_supervision, "model.deep_supervision", rule, True)
+        coarser = self.sizes.stride > 2 or not self.deep_supervision
+        require(coarser, "model.deep_supervision", "false at model.depth 1, which has no coarser level", True)
+
+    @property
+    def is_resnet(self) -> bool:
+        """Whether the contracting path is a ResNet."""
+        return self.kind not in ("unet", "unet_valid")
+
+    @property
+    def resolved_norm(self) -> Norm:
+        """The normalisation, "auto" resolved."""
+        if self.norm != "auto":
+            return self.norm
+        return "none" if self.kind == "unet_valid" else "batch"
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes the network works on."""
+        if self.kind == "unet_valid":
+            return unpadded_sizes(self.depth)
+        return padded_sizes(RESNET_DEPTH if self.is_resnet else self.depth)
 
 
 _AUGMENT_RANGES = (

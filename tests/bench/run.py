@@ -162,8 +162,7 @@ def save_untrained(config: Config) -> None:
     """Store a checkpoint of random weights: speed does not depend on them."""
     card = ModelCard(
         class_map=make_class_map(config.labels),
-        width=WIDTH,
-        depth=config.model.depth,
+        model=config.model,
         mean=(100.0, 100.0, 100.0),
         std=(60.0, 60.0, 60.0),
         input_size=None,

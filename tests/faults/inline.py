@@ -81,8 +81,7 @@ def write_checkpoint(config: Config) -> None:
     prepared = open_dataset(config.dataset_uri)
     card = ModelCard(
         class_map=prepared.classes,
-        width=config.model.width,
-        depth=config.model.depth,
+        model=config.model,
         mean=prepared.stats["mean"],
         std=prepared.stats["std"],
         input_size=None,

@@ -79,7 +79,7 @@ def test_training_on_other_classes_than_the_run_or_the_dataset_has_is_refused_wi
 
 def test_a_checkpoint_of_another_architecture_is_refused_before_a_predictor_starts(trained: Config) -> None:
     best = find_checkpoint(trained.train_uri, "best")
-    wider = replace(best.card, width=2 * best.card.width)
+    wider = replace(best.card, model=replace(best.card.model, width=2 * best.card.model.width))
     model = wider.build()
     info = save_checkpoint(
         f"{trained.run.storage}/wider",
@@ -93,6 +93,18 @@ def test_a_checkpoint_of_another_architecture_is_refused_before_a_predictor_star
     )
     with refused(CheckpointError, f"{info.uri}: the weights do not fit the card: size mismatch"):
         predict.run(tiny_config(Path(trained.run.storage), predict__checkpoint=info.uri))
+
+
+def test_a_network_that_cannot_be_trained_here_is_refused_before_the_run_begins(trained: Config) -> None:
+    root = Path(trained.run.storage)
+    fresh = {"run__name": "fresh", "data__dataset": trained.dataset_uri}
+    if not ray.cluster_resources().get("GPU"):  # type: ignore[no-untyped-call]
+        with refused(ConfigError, "model.norm: sync_batch needs GPUs, and this job trains on CPUs; use batch or group"):
+            train.run(tiny_config(root, **fresh, model__norm="sync_batch"))
+    resnet = {"model__kind": "resnet18", "model__depth": "4", "augment__crop": "[32, 32]"}
+    with refused(ConfigError, f"model.encoder_weights: could not read {root}/none.pth"):
+        train.run(tiny_config(root, **fresh, **resnet, model__encoder_weights=f"{root}/none.pth"))
+    assert not Path(root, "fresh").exists()
 
 
 def test_an_absent_gpu_is_refused(trained: Config) -> None:

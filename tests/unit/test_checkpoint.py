@@ -19,6 +19,7 @@ from unet_ray.checkpoint import (
     restore_optimizer,
     resume_checkpoint,
 )
+from unet_ray.config_training import ModelSection
 from unet_ray.documents import pack_document
 from unet_ray.errors import CheckpointError
 from unet_ray.model.unet import UNet
@@ -68,7 +69,10 @@ def test_a_checkpoint_comes_back_as_it_was_saved(training: Training, uri: str) -
     assert_same_weights(loaded.load_model(), training.model)
 
 
-@pytest.mark.parametrize("card", [CARD, replace(CARD, input_size=None, width=3)])
+RESNET = ModelSection(kind="resnet18", norm="group", dropout=0.25, deep_supervision=True)
+
+
+@pytest.mark.parametrize("card", [CARD, replace(CARD, input_size=None, model=RESNET)])
 def test_a_card_survives_json(card: ModelCard) -> None:
     assert ModelCard.from_json(json.loads(json.dumps(asdict(card)))) == card
 

@@ -201,6 +201,38 @@ def test_a_fault_in_the_file_is_not_blamed_on_a_flag_beside_it() -> None:
         (LabelsSection, {"ignore_ids": (65536,)}, "labels.ignore_ids: must be mask values in 0..65535, got (65536,)"),
         (ModelSection, {"width": 0}, "model.width: must be in 1..512, got 0"),
         (ModelSection, {"depth": 8}, "model.depth: must be in 1..7, got 8"),
+        (ModelSection, {"dropout": 1}, "model.dropout: must be in [0, 1), got 1"),
+        (
+            ModelSection,
+            {"kind": "resnet34", "depth": 3},
+            "model.depth: must be left out for resnet34, which halves five times, got 3",
+        ),
+        (
+            ModelSection,
+            {"kind": "resnet18", "norm": "none"},
+            "model.norm: must be a normalisation for resnet18, got 'none'",
+        ),
+        (ModelSection, {"kind": "resnet18", "residual": True}, "model.residual: must be false for resnet18, got True"),
+        (
+            ModelSection,
+            {"encoder_weights": "w.pth"},
+            "model.encoder_weights: must be null for unet: only resnet18, resnet34 and resnet50 have an encoder of",
+        ),
+        (
+            ModelSection,
+            {"kind": "unet_valid", "upsampling": "bilinear"},
+            "model.upsampling: must be transposed for unet_valid: interpolation would look beyond the edge of a tile",
+        ),
+        (
+            ModelSection,
+            {"kind": "unet_valid", "deep_supervision": True},
+            "model.deep_supervision: must be false for unet_valid, whose levels show different parts of the image",
+        ),
+        (
+            ModelSection,
+            {"depth": 1, "deep_supervision": True},
+            "model.deep_supervision: must be false at model.depth 1, which has no coarser level",
+        ),
         (AugmentSection, {"crop": (16, 15)}, "augment.crop: must be a height and a width >= 16 px, got (16, 15)"),
         (
             AugmentSection,
@@ -299,10 +331,22 @@ def test_a_section_is_checked_again_when_it_is_replaced_and_cannot_be_changed() 
 
 def test_a_crop_that_the_network_cannot_halve_is_refused_by_the_whole() -> None:
     with pytest.raises(
-        ConfigError, match=r"^augment\.crop: must be multiples of 2 \*\* model.depth = 32, such as \(64, 96\)"
+        ConfigError, match=r"^augment\.crop: must be multiples of 32 for unet of model\.depth 5, such as \(64, 96\)"
     ):
         Config(model=ModelSection(depth=5), augment=AugmentSection(crop=(48, 100)))
     assert Config(model=ModelSection(depth=5), augment=AugmentSection(crop=(64, 96))).augment.crop == (64, 96)
+
+
+def test_a_crop_is_the_size_of_an_output_that_the_network_can_make() -> None:
+    valid, resnet = ModelSection(kind="unet_valid"), ModelSection(kind="resnet18")
+    rule = r"^augment\.crop: must be multiples of 16 plus 4 for unet_valid of model\.depth 4, such as \(260, 388\)"
+    with pytest.raises(ConfigError, match=rule):
+        Config(model=valid, augment=AugmentSection(crop=(256, 384)))
+    assert Config(model=valid, augment=AugmentSection(crop=(260, 388))).model.sizes.margin == 92
+    with pytest.raises(
+        ConfigError, match=r"^augment\.crop: must be multiples of 32 for resnet18, such as \(256, 256\)"
+    ):
+        Config(model=resnet, augment=AugmentSection(crop=(240, 256)))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +383,7 @@ SECRET = "wJalrXUtnFEMI"
 )
 @pytest.mark.parametrize(
     "key",
-    ["run.storage", "data.root", "data.dataset", "labels.centroids"]
+    ["run.storage", "data.root", "data.dataset", "labels.centroids", "model.encoder_weights"]
     + [f"predict.{name}" for name in ("images", "masks", "output", "checkpoint")],
 )
 def test_a_location_that_carries_a_secret_is_refused_without_repeating_it(key: str, uri: str) -> None:

@@ -17,6 +17,7 @@ from unet_ray import pipeline, prepare, runtime, storage
 from unet_ray.checkpoint import ModelCard
 from unet_ray.config import Config
 from unet_ray.config_file import parse_config
+from unet_ray.config_training import ModelSection
 from unet_ray.datasets.frames import read_frame
 from unet_ray.datasets.prepared import open_dataset, read_pair
 from unet_ray.errors import ConfigError, DatasetError, PlanMismatchError, TableError
@@ -144,7 +145,7 @@ def test_a_model_card_carries_the_centroids_to_true_masks_it_never_saw(
     config = make()
     prepare.run(config)
     prepared = open_dataset(config.dataset_uri)
-    card = ModelCard(class_map=prepared.classes, width=2, depth=1, mean=(0.0,) * 3, std=(1.0,) * 3,
+    card = ModelCard(class_map=prepared.classes, model=ModelSection(), mean=(0.0,) * 3, std=(1.0,) * 3,
                      input_size=None, dataset_run_id="")  # fmt: skip
     read_back = ModelCard.from_json(json.loads(json.dumps(asdict(card))))
     table = prepared.table

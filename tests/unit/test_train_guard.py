@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from tests.unit.tiny_training import CARD, make_optimizer
-from unet_ray.model.unet import UNet
 from unet_ray.train.guard import Guard
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -19,7 +18,7 @@ class Run:
 
     def __init__(self, clip_norm: float | None = 5.0) -> None:
         torch.manual_seed(0)
-        self.model: UNet = CARD.build().to(memory_format=torch.channels_last)
+        self.model = CARD.build().to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.model)
         self.guard = Guard(self.model, self.optimizer, clip_norm)
 

@@ -44,7 +44,7 @@ def test_the_network_of_the_paper_has_23_convolutions() -> None:
 @pytest.mark.parametrize(("depth", "height", "width"), [(1, 2, 6), (2, 12, 4), (3, 8, 24), (4, 16, 32)])
 def test_logits_have_the_size_of_the_image(depth: int, height: int, width: int) -> None:
     model = UNet(num_classes=3, width=2, depth=depth).eval()
-    assert model.stride == 2**depth
+    assert (model.sizes.stride, model.sizes.margin) == (2**depth, 0)
     assert model(torch.zeros(2, 3, height, width)).shape == (2, 3, height, width)
 
 

@@ -3,18 +3,18 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from unet_ray.checkpoint import CheckpointInfo, ModelCard, save_checkpoint
 from unet_ray.config_input import LabelsSection
+from unet_ray.config_training import ModelSection
 from unet_ray.labels.scheme import make_class_map
-from unet_ray.model.unet import UNet
 
 CARD = ModelCard(
     class_map=make_class_map(
         LabelsSection(classes=("road", "sky", "car"), palette=((128, 64, 128), (0, 0, 255), (1, 2, 3)), ignore_ids=())
     ),
-    width=2,
-    depth=1,
+    model=ModelSection(width=2, depth=1),
     mean=(110.25, 99.0, 80.5),
     std=(50.0, 51.0, 52.0),
     input_size=(96, 128),
@@ -49,7 +49,7 @@ class Training:
         )
 
 
-def make_optimizer(model: UNet) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     groups = [[p for p in model.parameters() if p.ndim > 1], [p for p in model.parameters() if p.ndim == 1]]
     decays = (0.1, 0.0)
     return torch.optim.AdamW(

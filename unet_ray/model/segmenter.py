@@ -6,6 +6,7 @@ Shapes: B batch, C channels, K classes, H W pixels.
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unet_ray.config import Precision
-from unet_ray.model.unet import ConvBlock, UNet
+from unet_ray.model.network import SegmentationNetwork
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -38,7 +39,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: UNet,
+        model: SegmentationNetwork,
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
@@ -47,7 +48,7 @@ class Segmenter:
         """Copy the network; ``mean`` and ``std`` are of R, G, B in 0..255."""
         self._device = device
         self._dtype = _DTYPES[precision]
-        self._stride = model.stride
+        self._sizes = model.sizes
         self._model = _fold_batch_norm(model).to(device, self._dtype).to(memory_format=torch.channels_last)
         self._mean = torch.tensor(mean, device=device, dtype=self._dtype).view(1, 3, 1, 1)
         self._scale = (1 / torch.tensor(std, device=device)).to(self._dtype).view(1, 3, 1, 1)
@@ -56,7 +57,8 @@ class Segmenter:
         """Return a ``(H, W)`` uint8 mask of class ids for each ``(H, W, 3)`` uint8 RGB image, of any size.
 
         Images of one size share a forward pass. Sizes that the network cannot take are padded on the right and at
-        the bottom with the mean colour, and the masks cropped back.
+        the bottom with the mean colour, and the masks cropped back. For a network of valid convolutions images are
+        mirrored instead, on all sides, so that its output is the whole of them.
         """
         same_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for position, image in enumerate(images):
@@ -70,24 +72,29 @@ class Segmenter:
     @torch.inference_mode()
     def _forward(self, batch_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = batch_BHWC.shape[1:3]
+        bottom, right = self._sizes.at_least(height) - height, self._sizes.at_least(width) - width
+        margin = self._sizes.margin
+        if margin:
+            around = ((0, 0), (margin, margin + bottom), (margin, margin + right), (0, 0))
+            batch_BHWC = np.pad(batch_BHWC, around, mode="reflect")
         image_BCHW = torch.from_numpy(batch_BHWC).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
         image_BCHW = (image_BCHW - self._mean).mul_(self._scale)
-        bottom, right = -height % self._stride, -width % self._stride
-        if bottom or right:
+        if not margin and (bottom or right):
             image_BCHW = nn.functional.pad(image_BCHW, (0, right, 0, bottom))
         logits_BKHW: Tensor = self._model(image_BCHW)
         ids_BHW = logits_BKHW[:, :, :height, :width].argmax(1).to(torch.uint8)
         return np.asarray(ids_BHW.cpu().numpy())
 
 
-def _fold_batch_norm(model: UNet) -> nn.Module:
-    """Return an evaluation copy whose convolutions carry the batch norms' affine maps."""
+def _fold_batch_norm(model: SegmentationNetwork) -> nn.Module:
+    """Return an evaluation copy whose convolutions carry the affine maps of the batch norms that follow them.
+
+    Our blocks and torchvision's alike name a norm right after its convolution.
+    """
     folded = copy.deepcopy(model).eval()
-    for block in folded.modules():
-        if isinstance(block, ConvBlock):
-            for position in (0, 3):
-                conv, norm = block[position], block[position + 1]
-                assert isinstance(conv, nn.Conv2d)
-                assert isinstance(norm, nn.BatchNorm2d)
-                block[position], block[position + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    for parent in folded.modules():
+        for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
     return folded

@@ -2,34 +2,37 @@
 
 After Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (MICCAI 2015,
 arXiv 1505.04597). Departures: 3x3 convolutions are zero-padded, so the output has the input's size and encoder maps
-are not cropped; every convolution is followed by batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167).
+are not cropped; every convolution is followed by a normalisation. `unet_valid` has the original.
 
-Shapes: B batch, C channels, K classes, H W pixels.
+Shapes: B batch, C channels, H W pixels.
 """
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-
-class ConvBlock(nn.Sequential):
-    """Twice: 3x3 convolution, batch normalisation, ReLU. ``(B, in, H, W) -> (B, out, H, W)``."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        """Make the block."""
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+from unet_ray.config_training import Norm, Upsampling
+from unet_ray.model.blocks import ConvBlock, ResidualBlock, initialise
+from unet_ray.model.network import SegmentationNetwork
+from unet_ray.sizes import padded_sizes
 
 
-class UNet(nn.Module):
-    """Image to logits of the same size; H and W must be multiples of ``2 ** depth`` (`stride`)."""
+class UNet(SegmentationNetwork):
+    """Image to logits of the same size; H and W must be multiples of ``2 ** depth``."""
 
-    def __init__(self, num_classes: int, width: int, depth: int, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        width: int,
+        depth: int,
+        in_channels: int = 3,
+        *,
+        norm: Norm = "batch",
+        upsampling: Upsampling = "transposed",
+        dropout: float = 0.0,
+        residual: bool = False,
+        deep_supervision: bool = False,
+    ) -> None:
         """Make the network.
 
         Args:
@@ -37,31 +40,43 @@ class UNet(nn.Module):
             width: Channels of the first level; level i has ``width * 2 ** i``.
             depth: Number of halvings.
             in_channels: Channels of the image.
+            norm: Normalisation behind each 3x3 convolution.
+            upsampling: How the expanding path doubles the resolution.
+            dropout: Share of the bottom map that training sets to 0.
+            residual: Whether blocks are residual.
+            deep_supervision: Whether training gives logits of every level.
         """
-        super().__init__()
+        super().__init__(padded_sizes(depth), dropout)
         widths = [width * 2**level for level in range(depth + 1)]
-        self.stride = 2**depth
+        block = ResidualBlock if residual else ConvBlock
         self.down = nn.ModuleList(
-            ConvBlock(before, after) for before, after in zip([in_channels, *widths], widths, strict=False)
+            block(before, after, norm) for before, after in zip([in_channels, *widths], widths, strict=False)
         )
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * after, after, 2, stride=2) for after in reversed(widths[:-1]))
-        self.merge = nn.ModuleList(ConvBlock(2 * after, after) for after in reversed(widths[:-1]))
-        self.head = nn.Conv2d(width, num_classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        *skips, bottom = widths
+        self.add_expanding_path(
+            bottom,
+            skips[::-1],
+            skips[::-1],
+            num_classes,
+            norm=norm,
+            upsampling=upsampling,
+            residual=residual,
+            deep_supervision=deep_supervision,
+        )
+        initialise(self)
 
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        """Return ``(B, K, H, W)`` logits of a normalised ``(B, C, H, W)`` float image."""
-        skips: list[Tensor] = []
-        x = image_BCHW
-        for level, block in enumerate(self.down):
-            x = block(x if level == 0 else nn.functional.max_pool2d(x, 2))
-            skips.append(x)
-        skips.pop()
-        for up, merge in zip(self.up, self.merge, strict=True):
-            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
-        logits_BKHW: Tensor = self.head(x)
-        return logits_BKHW
+    def contracting_path(self) -> Sequence[Sequence[nn.Module]]:
+        """Return the block of each level."""
+        return [[block] for block in self.down]
+
+    def contract(self, image_BCHW: Tensor) -> list[Tensor]:
+        """Return the map of level i with ``width * 2 ** i`` channels and ``H / 2 ** i`` x ``W / 2 ** i`` pixels."""
+        return contract(self.down, image_BCHW)
+
+
+def contract(blocks: nn.ModuleList, x_BCHW: Tensor) -> list[Tensor]:
+    """Return the outputs of blocks that stand one below the other, with 2x2 max pooling between them."""
+    maps: list[Tensor] = []
+    for block in blocks:
+        maps.append(block(nn.functional.max_pool2d(maps[-1], 2) if maps else x_BCHW))
+    return maps

@@ -136,7 +136,7 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
         "scaling.precision": precision,
     }
     facts = asdict(card.class_map) | {
-        "model": {"width": card.width, "depth": card.depth},
+        "model": asdict(card.model),
         "mask_encoding": config.predict.mask_encoding,
     }
     terms = Terms(

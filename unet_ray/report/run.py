@@ -201,7 +201,7 @@ def _facts(config: Config, table: Table) -> tuple[tuple[str, str], ...]:
         ("frames", f"{success.num_rows} ({source})"),
         ("segmented", str(success.num_ok)),
         ("quarantined", ", ".join(f"{code} {count}" for code, count in success.errors.items()) or "0"),
-        ("model", f"U-Net, width {model['width']}, depth {model['depth']}"),
+        ("model", ", ".join(f"{key} {value}" for key, value in model.items() if value)),
         ("weights", f"sha256 {settings['predict.checkpoint']}"),
         ("precision", str(settings["scaling.precision"])),
         ("predictions", table.uri),

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from unet_ray.model.unet import UNet
+from unet_ray.model.network import SegmentationNetwork
 
 
 class Guard:
@@ -18,7 +18,7 @@ class Guard:
     best called when the next batch is ready: then the device has waited for nothing.
     """
 
-    def __init__(self, model: UNet, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
+    def __init__(self, model: SegmentationNetwork, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
         """Make a guard; ``clip_norm`` is the largest norm of the gradient, None for no limit."""
         self._parameters = list(model.parameters())
         self._buffers = list(model.buffers())

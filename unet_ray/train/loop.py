@@ -39,8 +39,10 @@ from unet_ray.faults import outlast
 from unet_ray.history import write_history
 from unet_ray.losses.segmentation import SegmentationLoss
 from unet_ray.metrics import count_confusion, score
+from unet_ray.model.encoder_weights import load_encoder_weights
+from unet_ray.model.network import SegmentationNetwork
+from unet_ray.model.outputs import compared, subsample
 from unet_ray.model.segmenter import Segmenter
-from unet_ray.model.unet import UNet
 from unet_ray.train.feed import Source, feed, train_rows
 from unet_ray.train.guard import Guard
 from unet_ray.train.schedule import Item, Schedule, learning_rate
@@ -92,6 +94,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     ):
         if checkpoint is not None:
             model.load_state_dict(dict(checkpoint.weights))
+        elif job.config.model.encoder_weights is not None:
+            outlast(lambda: load_encoder_weights(model, job.config.model))
         network = ray.train.torch.prepare_model(
             model.to(memory_format=torch.channels_last),
             parallel_strategy_kwargs={"gradient_as_bucket_view": True},
@@ -125,7 +129,7 @@ def _started(items: Iterator[T]) -> Iterator[Iterator[T]]:
         yield all_items()
 
 
-def make_optimizer(model: UNet, config: Config) -> torch.optim.AdamW:
+def make_optimizer(model: SegmentationNetwork, config: Config) -> torch.optim.AdamW:
     """Return a fused AdamW; only convolution weights decay."""
     weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
@@ -168,7 +172,7 @@ class _Worker:
         job: Job,
         schedule: Schedule,
         device: torch.device,
-        model: UNet,
+        model: SegmentationNetwork,
         network: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
     ) -> None:
@@ -228,9 +232,16 @@ class _Worker:
         self._network.train()
         bf16 = self._job.precision == "bf16"
         autocast = torch.autocast(self._device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+        number = self._number(item) * self._schedule.world_size + self._schedule.rank
+        torch.manual_seed(self._job.config.run.seed + number)  # dropout: nothing random is saved
         with autocast:
-            logits_BKHW = self._network(image_BCHW)
-        loss = self._loss(logits_BKHW, mask_BHW, load_border(rows, self._job.source.crop, self._device))
+            outputs = self._network(image_BCHW)
+        border_BHW = load_border(rows, self._job.source.crop, self._device)
+        losses = [
+            weight * self._loss(logits, target, None if border_BHW is None else subsample(border_BHW, logits))
+            for logits, target, weight in compared(outputs, mask_BHW)
+        ]
+        loss = torch.stack(losses).sum()
         rate = self._rate(self._number(item))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -355,7 +366,11 @@ def _find_last(train_uri: str) -> Checkpoint | None:
 
 
 def _keep(
-    job: Job, model: UNet, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]], finished: bool
+    job: Job,
+    model: SegmentationNetwork,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, Any]],
+    finished: bool,
 ) -> None:
     """Save what the last epoch came to; runs on rank 0."""
     uri, row = job.config.train_uri, history[-1]

@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import ray
@@ -16,7 +16,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.util.queue import Queue
 
 from unet_ray import runtime, storage
-from unet_ray.checkpoint import ModelCard, find_checkpoint, resume_checkpoint
+from unet_ray.checkpoint import ModelCard, find_checkpoint, list_checkpoints, resume_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
@@ -25,6 +25,8 @@ from unet_ray.errors import CheckpointError, ConfigError, ExistsError, PlanMisma
 from unet_ray.faults import outlast
 from unet_ray.losses.borders import Borders
 from unet_ray.metrics import median_frequency_weights
+from unet_ray.model.build import build_model
+from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
 from unet_ray.train.failures import Failures, describe, died
@@ -63,7 +65,8 @@ def run(config: Config) -> TrainResult:
 
     Raises:
         TableError: The dataset is not prepared.
-        ConfigError: Classes, class weights, border classes or crop do not fit the dataset or the network.
+        ConfigError: Classes, class weights, border classes, crop or encoder weights do not fit the dataset or the
+            network.
         PlanMismatchError: The run was begun with other settings.
         ResourceError: The cluster is too small, or workers died too often.
         DivergedError: Ten steps in a row had no finite loss or gradient.
@@ -71,7 +74,7 @@ def run(config: Config) -> TrainResult:
     started = time.monotonic()
     prepared = open_dataset(config.dataset_uri)
     resources = runtime.plan_training(config.scaling)
-    _check(config, prepared)
+    _check(config, prepared, resources)
     _claim(config, prepared)
     progress = _finished_progress(config.train_uri)
     already = progress is not None
@@ -199,8 +202,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
     mean, std = prepared.stats["mean"], prepared.stats["std"]
     card = ModelCard(
         class_map=classes,
-        width=config.model.width,
-        depth=config.model.depth,
+        model=replace(config.model, encoder_weights=None),
         mean=(mean[0], mean[1], mean[2]),
         std=(max(std[0], 1.0), max(std[1], 1.0), max(std[2], 1.0)),
         input_size=prepared.resize,
@@ -215,6 +217,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         seed=config.run.seed,
         augment=config.augment,
         crop=config.crop_of(train["height"][0].as_py(), train["width"][0].as_py()),
+        margin=config.model.sizes.margin,
         mean=card.mean,
         std=card.std,
         borders=borders(config, prepared),
@@ -243,8 +246,8 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
     )
 
 
-def _check(config: Config, prepared: Prepared) -> None:
-    """Refuse what does not fit the dataset while the run can still be begun with other settings."""
+def _check(config: Config, prepared: Prepared, resources: runtime.Resources) -> None:
+    """Refuse what does not fit the dataset or the cluster while the run can still be begun with other settings."""
     wanted, found = config.labels.classes, prepared.classes.classes
     if wanted and wanted != found:
         raise ConfigError(
@@ -253,6 +256,10 @@ def _check(config: Config, prepared: Prepared) -> None:
         )
     class_weights(config, prepared)
     borders(config, prepared)
+    if config.model.norm == "sync_batch" and resources.device == "cpu":
+        raise ConfigError("model.norm: sync_batch needs GPUs, and this job trains on CPUs; use batch or group")
+    if config.model.encoder_weights is not None and not list_checkpoints(config.train_uri):
+        load_encoder_weights(build_model(config.model, prepared.classes.num_classes), config.model)
 
 
 def _claim(config: Config, prepared: Prepared) -> None:

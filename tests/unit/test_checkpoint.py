@@ -64,7 +64,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(training: Training, uri: str) -
     assert loaded.card == CARD
     assert loaded.progress == {"history": [{"epoch": 1, "miou": None}], "finished": False}
     assert loaded.info == info == list_checkpoints(uri)[0]
-    assert (info.step, info.epoch, info.miou) == (10, 1, 0.5)
+    assert (info.step, info.epoch, info.score) == (10, 1, 0.5)
     assert_same_weights(loaded.load_model(), training.model)
 
 

@@ -36,7 +36,7 @@ class Training:
         self.model.train()(torch.randn((2, 3, 8, 8), generator=generator)).square().mean().backward()
         self.optimizer.step()
 
-    def save(self, uri: str, step: int, miou: float | None = None, **progress: Any) -> CheckpointInfo:
+    def save(self, uri: str, step: int, score: float | None = None, **progress: Any) -> CheckpointInfo:
         return save_checkpoint(
             uri,
             card=CARD,
@@ -44,7 +44,7 @@ class Training:
             optimizer=self.optimizer,
             step=step,
             epoch=step // 10,
-            miou=miou,
+            score=score,
             progress=progress,
         )
 

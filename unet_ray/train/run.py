@@ -28,7 +28,8 @@ from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
 from unet_ray.train.failures import Failures, describe, died
 from unet_ray.train.feed import Source
-from unet_ray.train.loop import Job, summarise, train_worker
+from unet_ray.train.loop import Job, train_worker
+from unet_ray.train.outcome import summarise
 from unet_ray.train.schedule import Schedule
 from unet_ray.train.watcher import Watcher
 
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What `run` made. Scores are of the best validation; None when nothing was validated.
+    """What `run` made. Scores are of the best epoch by ``train.metric``; None when it was not validated.
 
     ``skipped_steps`` had no finite loss or gradient and changed nothing.
     """
@@ -62,9 +63,9 @@ def run(config: Config) -> TrainResult:
 
     Raises:
         TableError: The dataset is not prepared.
-        ConfigError: Classes, class weights or crop do not fit the dataset or the network.
+        ConfigError: Classes, class weights, crop or batch do not fit the dataset or the network.
         PlanMismatchError: The run was begun with other settings.
-        ResourceError: The cluster is too small, or workers died too often.
+        ResourceError: The cluster is too small, workers died too often, or the network cannot be compiled.
         DivergedError: Ten steps in a row had no finite loss or gradient.
     """
     started = time.monotonic()
@@ -74,7 +75,7 @@ def run(config: Config) -> TrainResult:
     _claim(config, prepared)
     progress = _finished_progress(config.train_uri)
     already = progress is not None
-    summary = summarise(progress["history"]) if progress else _fit(config, prepared, resources)
+    summary = summarise(progress["history"], config.train.metric) if progress else _fit(config, prepared, resources)
     best = outlast(lambda: find_checkpoint(config.train_uri, "best", optimizer=False))
     return TrainResult(
         checkpoint=best.info.uri,
@@ -204,6 +205,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         num_train=len(train),
         num_eval=0 if val is None else len(val),
         batch_size=config.train.batch_size,
+        accumulate=config.train.accumulate,
         eval_batch_size=config.predict.batch_size,
         epochs=config.train.epochs,
         eval_every=config.train.eval_every,
@@ -239,6 +241,21 @@ def _check(config: Config, prepared: Prepared) -> None:
             "prepare another dataset with these (data.dataset), or name the same"
         )
     class_weights(config, prepared)
+    check_batch(config, prepared.stats["splits"]["train"]["ok"])
+
+
+def check_batch(config: Config, num_train: int) -> None:
+    """Refuse a step of more pairs than there are: some would count twice in it.
+
+    Raises:
+        ConfigError: The batch of all workers is larger than the training split.
+    """
+    batch, accumulate, workers = config.train.batch_size, config.train.accumulate, config.scaling.num_workers
+    if batch * accumulate * workers > num_train:
+        raise ConfigError(
+            f"train.batch_size: {batch} x train.accumulate {accumulate} x scaling.num_workers {workers} are "
+            f"{batch * accumulate * workers} pairs a step, the training split has {num_train}; lower one of them"
+        )
 
 
 def _claim(config: Config, prepared: Prepared) -> None:
@@ -252,7 +269,9 @@ def _claim(config: Config, prepared: Prepared) -> None:
         "run.seed": config.run.seed,
         "train.epochs": config.train.epochs,
         "train.batch_size": config.train.batch_size,
+        "train.accumulate": config.train.accumulate,
         "train.eval_every": config.train.eval_every,
+        "train.metric": config.train.metric,
         "scaling.num_workers": config.scaling.num_workers,
         "scaling.precision": config.scaling.precision,
         "data.dataset": prepared.table.plan.run_id,

@@ -8,7 +8,15 @@ from unet_ray.train.schedule import Schedule
 from unet_ray.train.watcher import Watcher
 
 SCHEDULE = Schedule(
-    num_train=80, num_eval=5, batch_size=2, accumulate=2, eval_batch_size=4, epochs=3, eval_every=1, rank=0, world_size=2
+    num_train=80,
+    num_eval=5,
+    batch_size=2,
+    accumulate=2,
+    eval_batch_size=4,
+    epochs=3,
+    eval_every=1,
+    rank=0,
+    world_size=2,
 )
 ROW: dict[str, Any] = {
     "epoch": 2, "train_loss": 0.5, "miou": 0.25, "pixel_accuracy": 0.75, "seconds": 61.0, "skipped_steps": 0,

@@ -6,6 +6,7 @@ import torch
 
 from unet_ray.checkpoint import CheckpointInfo, ModelCard, save_checkpoint
 from unet_ray.config_input import LabelsSection
+from unet_ray.config_training import MetricName
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.model.unet import UNet
 
@@ -36,14 +37,25 @@ class Training:
         self.model.train()(torch.randn((2, 3, 8, 8), generator=generator)).square().mean().backward()
         self.optimizer.step()
 
-    def save(self, uri: str, step: int, score: float | None = None, **progress: Any) -> CheckpointInfo:
+    def save(
+        self,
+        uri: str,
+        step: int,
+        score: float | None = None,
+        *,
+        metric: MetricName = "miou",
+        average: UNet | None = None,
+        **progress: Any,
+    ) -> CheckpointInfo:
         return save_checkpoint(
             uri,
             card=CARD,
             model=self.model,
+            average=average,
             optimizer=self.optimizer,
             step=step,
             epoch=step // 10,
+            metric=metric,
             score=score,
             progress=progress,
         )

@@ -112,8 +112,8 @@ def _compiling() -> Iterator[None]:
     try:
         yield
     except BackendCompilerFailed as error:
-        cause = " ".join(str(error).split())[:200]
+        cause = " ".join(str(error).partition("\n\n")[0].split())[:200]
         raise ResourceError(
-            f"optim.compile: torch.compile failed; install a C++ compiler where the workers run, or set it to false "
+            "optim.compile: torch.compile failed; install a C++ compiler where the workers run, or set it to false "
             f"({cause})"
         ) from None

@@ -131,7 +131,7 @@ class TrainSection:
     metric: MetricName = "miou"
     """What makes the best checkpoint: miou, object_miou or pixel_accuracy of the validation, or train_loss."""
     patience: int | None = None
-    """Stop after this many epochs with a train.metric, and none better; null never stops early."""
+    """Stop after this many scored epochs without a better train.metric; null never stops early."""
     checkpoint_every_steps: int | None = None
     """Also save a checkpoint within epochs, after each so many steps; null only saves after epochs."""
     max_failures: int = 3

@@ -4,17 +4,20 @@
 
     <train>/checkpoints/step-00000920-<attempt>/
         model.safetensors      weights and batch-norm statistics
-        optimizer.safetensors  AdamW moments, by parameter
+        average.safetensors    the same of the averaged network, in a run that keeps one
+        optimizer.safetensors  moments, by parameter
         state.json             model card, position in training, history
         MANIFEST.json          written last: step, score, sha256 of the others and of itself
 
-No pointer is ever overwritten: "last" is the newest folder that verifies, "best" the one with the highest score among
-them. Reads and writes through `storage`; needs no Ray.
+No pointer is ever overwritten: "last" is the newest folder that verifies, "best" the one with the best score among
+them. Both mean the averaged network where there is one: it was validated, and it predicts. Reads and writes through
+`storage`; needs no Ray.
 """
 
 import hashlib
 import json
 import logging
+import math
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,10 +27,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from unet_ray import storage
-from unet_ray.config_training import ModelSection
+from unet_ray.config_training import MetricName, ModelSection
 from unet_ray.documents import pack_document, unpack_document
 from unet_ray.errors import CheckpointError, ConfigError, NotFoundError
 from unet_ray.labels.classes import ClassMap
@@ -38,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 _KEEP_LAST = 2
 _MANIFEST = "MANIFEST.json"
+_MODEL = "model.safetensors"
+_AVERAGE = "average.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 
 
@@ -70,39 +75,45 @@ class ModelCard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointInfo:
-    """A checkpoint as its manifest describes it; ``miou`` is None when it was not validated."""
+    """A checkpoint as its manifest describes it.
+
+    ``epoch`` is the one it was saved after or, inside one, that one. ``score`` is the epoch's ``metric`` (a key of the
+    history), None without a validation and inside an epoch.
+    """
 
     uri: str
     step: int
     epoch: int
-    miou: float | None
+    metric: MetricName
+    score: float | None
     files: Mapping[str, str]
 
     @property
     def model_sha256(self) -> str:
-        """Hash of the weights file: the model's identity."""
-        return self.files["model.safetensors"]
+        """Hash of the weights that predict: the model's identity."""
+        return self.files[_AVERAGE if _AVERAGE in self.files else _MODEL]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A checkpoint in memory."""
+    """A checkpoint in memory; ``average`` holds the averaged weights of a run that keeps them, else nothing."""
 
     info: CheckpointInfo
     card: ModelCard
     weights: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     progress: Mapping[str, Any]
 
     def load_model(self) -> SegmentationNetwork:
-        """Return the network with these weights.
+        """Return the network that predicts: with the averaged weights if there are any, else with the others.
 
         Raises:
             CheckpointError: The weights are of another architecture than the card says.
         """
         model = self.card.build()
         try:
-            model.load_state_dict(dict(self.weights))
+            model.load_state_dict(dict(self.average or self.weights))
         except RuntimeError as error:
             raise CheckpointError(
                 f"{self.info.uri}: the weights do not fit the card: {str(error).splitlines()[-1].strip()}"
@@ -114,11 +125,13 @@ def save_checkpoint(
     train_uri: str,
     *,
     card: ModelCard,
-    model: SegmentationNetwork,
+    model: nn.Module,
+    average: nn.Module | None = None,
     optimizer: torch.optim.Optimizer,
     step: int,
     epoch: int,
-    miou: float | None,
+    metric: MetricName = "miou",
+    score: float | None,
     progress: Mapping[str, Any],
 ) -> CheckpointInfo:
     """Write a checkpoint under a name of its own, manifest last; runs on rank 0.
@@ -126,14 +139,15 @@ def save_checkpoint(
     Raises:
         CheckpointError: A weight is not finite; nothing is written.
     """
-    weights = model.state_dict()
-    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise CheckpointError(
-            f"step {step}: {bad[0]} holds NaN or Inf; lower optim.lr and start again from the last checkpoint"
-        )
+    networks = {_MODEL: model} | ({} if average is None else {_AVERAGE: average})
+    weights = {file: network.state_dict() for file, network in networks.items()}
+    for name, tensor in (item for tensors in weights.values() for item in tensors.items()):
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(
+                f"step {step}: {name} holds NaN or Inf; lower optim.lr and start again from the last checkpoint"
+            )
     contents = {
-        "model.safetensors": pack_tensors({k: v.contiguous() for k, v in weights.items()}),
+        **{file: pack_tensors({k: v.contiguous() for k, v in tensors.items()}) for file, tensors in weights.items()},
         _OPTIMIZER: pack_tensors(_flatten_optimizer(optimizer)),
         "state.json": json.dumps({"card": asdict(card), "progress": dict(progress)}, indent=1).encode(),
     }
@@ -141,9 +155,10 @@ def save_checkpoint(
     for name, data in contents.items():
         storage.write(f"{uri}/{name}", data)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    manifest = {"step": step, "epoch": epoch, "miou": miou, "files": files}
+    info = CheckpointInfo(uri=uri, step=step, epoch=epoch, metric=metric, score=score, files=files)
+    manifest = {key: value for key, value in asdict(info).items() if key != "uri"}
     storage.write(f"{uri}/{_MANIFEST}", pack_document(manifest))
-    return CheckpointInfo(uri=uri, step=step, epoch=epoch, miou=miou, files=files)
+    return info
 
 
 def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoint:
@@ -151,14 +166,16 @@ def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoi
 
     Args:
         info: The checkpoint.
-        optimizer: Also read the optimizer, two thirds of the bytes, which prediction has no use for.
+        optimizer: Also read what only training has a use for, most of the bytes: the optimizer, and the weights as they
+            are where there are averaged ones.
 
     Raises:
         CheckpointError: A file is missing or changed.
     """
     contents: dict[str, bytes] = {}
+    unused = {_OPTIMIZER, *([_MODEL] if _AVERAGE in info.files else [])}
     for name, sha256 in info.files.items():
-        if name == _OPTIMIZER and not optimizer:
+        if name in unused and not optimizer:
             continue
         try:
             contents[name] = storage.read_bytes(f"{info.uri}/{name}")
@@ -173,8 +190,9 @@ def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoi
         return Checkpoint(
             info=info,
             card=ModelCard.from_json(state["card"]),
-            weights=parse_tensors(contents["model.safetensors"]),
-            optimizer=parse_tensors(contents[_OPTIMIZER]) if optimizer else {},
+            weights=_parse(contents, _MODEL),
+            average=_parse(contents, _AVERAGE),
+            optimizer=_parse(contents, _OPTIMIZER),
             progress=state["progress"],
         )
     except (KeyError, TypeError, ValueError, ConfigError, SafetensorError) as error:
@@ -221,6 +239,11 @@ def resume_checkpoint(train_uri: str) -> Checkpoint | None:
     return _load_first(reversed(infos)) if infos else None
 
 
+def merit(metric: MetricName, score: float) -> float:
+    """Return a score such that more is better."""
+    return -score if metric == "train_loss" else score
+
+
 def prune_checkpoints(train_uri: str) -> None:
     """Delete all but the last two checkpoints and the best, once the newest one was read back and found sound.
 
@@ -255,13 +278,17 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def _parse(contents: Mapping[str, bytes], name: str) -> Mapping[str, Tensor]:
+    return parse_tensors(contents[name]) if name in contents else {}
+
+
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
     return {f"{index}.{key}": value.contiguous() for index, slots in state.items() for key, value in slots.items()}
 
 
 def _rank(info: CheckpointInfo) -> tuple[float, int]:
-    return (-1.0 if info.miou is None else info.miou, info.step)
+    return (-math.inf if info.score is None else merit(info.metric, info.score), info.step)
 
 
 def _load_first(infos: Iterable[CheckpointInfo], *, optimizer: bool = True) -> Checkpoint:

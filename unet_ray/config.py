@@ -12,7 +12,8 @@ from unet_ray.config_input import DataSection, ImagesSection, LabelsSection, Lay
 from unet_ray.config_training import AugmentSection, LossSection, ModelSection, OptimSection, TrainSection
 from unet_ray.section import require, require_no_secret, section
 
-Precision = Literal["auto", "bf16", "fp32"]
+Arithmetic = Literal["bf16", "fp16", "fp32"]
+Precision = Literal["auto", Arithmetic]
 Split = Literal["train", "val", "test"]
 
 
@@ -94,7 +95,7 @@ class ScalingSection:
     predictors: int | None = None
     """Prediction actors; null takes one per GPU, or one per two CPU cores."""
     precision: Precision = "auto"
-    """Arithmetic of the network; auto takes bf16 where the hardware has it."""
+    """Arithmetic of the network: fp32, bf16 or fp16; auto takes bf16 where the hardware has it, else fp32."""
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 1, "scaling.num_workers", ">= 1", self.num_workers)

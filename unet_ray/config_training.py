@@ -1,5 +1,6 @@
 """The sections of the configuration that say what is trained, and how: network, augmentation, loss, steps and loop."""
 
+from itertools import pairwise
 from typing import Literal
 
 from unet_ray.section import require, require_no_secret, section
@@ -10,6 +11,9 @@ ModelKind = Literal["unet", "unet_valid", "resnet18", "resnet34", "resnet50"]
 Norm = Literal["batch", "sync_batch", "group", "none"]
 Upsampling = Literal["transposed", "bilinear"]
 ClassWeights = Literal["none", "median", "sqrt"]
+OptimizerName = Literal["adamw", "adam", "sgd", "rmsprop"]
+ScheduleName = Literal["cosine", "poly", "step", "one_cycle", "constant"]
+MetricName = Literal["miou", "object_miou", "pixel_accuracy", "train_loss"]
 
 RESNET_DEPTH = 5
 """How often a ResNet halves the resolution."""
@@ -218,26 +222,48 @@ class LossSection:
 
 @section
 class OptimSection:
-    """AdamW with a linear warm-up and a cosine decay."""
+    """The optimizer, its learning rate over the run, and the average of the weights."""
 
+    kind: OptimizerName = "adamw"
+    """adamw, adam, sgd or rmsprop."""
     lr: float = 2e-3
-    """Learning rate at the end of the warm-up."""
+    """Largest learning rate of the run."""
+    momentum: float = 0.9
+    """Momentum of sgd (0.99 in the U-Net paper) and of rmsprop; the others have none to set."""
     weight_decay: float = 1e-2
-    """Decoupled weight decay of the convolution weights; norms and biases have none."""
+    """Weight decay of the convolution weights, decoupled in adamw; norms and biases have none."""
+    encoder_lr_factor: float = 1.0
+    """Learning rate of a network's pretrained encoder as a share of that of the rest."""
+    schedule: ScheduleName = "cosine"
+    """How the learning rate falls after the warm-up: cosine, poly, step, one_cycle, or constant for not at all."""
     warmup_fraction: float = 0.05
-    """Share of all steps over which the learning rate rises from 0."""
+    """Share of all steps over which the learning rate rises; one_cycle is usual with 0.3."""
     final_lr_fraction: float = 0.01
-    """Learning rate of the last step as a share of optim.lr."""
+    """Learning rate at the end as a share of optim.lr; step and constant end where they end."""
+    milestones: tuple[float, ...] = (0.6, 0.85)
+    """Shares of all steps at which the schedule step divides the learning rate by ten."""
     clip_norm: float | None = 5.0
     """Largest norm of the gradient; null does not clip."""
+    ema_decay: float | None = None
+    """Decay per step of the average of the weights that is validated and predicts; null keeps no average."""
+    compile: bool = False
+    """Compile the network for training with torch.compile: minutes at the start, faster steps on a GPU."""
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "> 0", self.lr)
+        require(0 <= self.momentum < 1, "optim.momentum", "in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
+        factor = self.encoder_lr_factor
+        require(0 <= factor <= 1, "optim.encoder_lr_factor", "in [0, 1]", factor)
         require(0 <= self.warmup_fraction < 1, "optim.warmup_fraction", "in [0, 1)", self.warmup_fraction)
         final = self.final_lr_fraction
         require(0 <= final <= 1, "optim.final_lr_fraction", "in [0, 1]", final)
+        ladder = (0.0, *self.milestones, 1.0)
+        rising = all(low < high for low, high in pairwise(ladder))
+        require(rising, "optim.milestones", "increasing numbers between 0 and 1", self.milestones)
         require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", "> 0 or null", self.clip_norm)
+        decay = self.ema_decay
+        require(decay is None or 0 < decay < 1, "optim.ema_decay", "between 0 and 1, or null", decay)
 
 
 @section
@@ -247,17 +273,26 @@ class TrainSection:
     epochs: int = 40
     """Passes over the training split."""
     batch_size: int = 4
-    """Crops per worker and step."""
+    """Crops per worker and forward pass."""
+    accumulate: int = 1
+    """Forward passes per worker whose gradients are averaged into one step."""
     eval_every: int = 1
     """Epochs between validations; the last epoch always validates."""
+    metric: MetricName = "miou"
+    """What makes the best checkpoint: miou, object_miou or pixel_accuracy of the validation, or train_loss."""
     patience: int | None = None
-    """Stop after this many validations without a better mIoU; null never stops early."""
+    """Stop after this many scored epochs without a better train.metric; null never stops early."""
+    checkpoint_every_steps: int | None = None
+    """Also save a checkpoint within epochs, after each so many steps; null only saves after epochs."""
     max_failures: int = 3
     """How often dead workers are replaced before the job gives up."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", ">= 1", self.epochs)
         require(self.batch_size >= 1, "train.batch_size", ">= 1", self.batch_size)
+        require(self.accumulate >= 1, "train.accumulate", ">= 1", self.accumulate)
         require(self.eval_every >= 1, "train.eval_every", ">= 1", self.eval_every)
         require(self.patience is None or self.patience >= 1, "train.patience", ">= 1 or null", self.patience)
+        every = self.checkpoint_every_steps
+        require(every is None or every >= 1, "train.checkpoint_every_steps", ">= 1 or null", every)
         require(self.max_failures >= 0, "train.max_failures", ">= 0", self.max_failures)

@@ -15,7 +15,7 @@ from unet_ray.config_file import parse_config
 from unet_ray.losses.segmentation import SegmentationLoss
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.unet import UNet
-from unet_ray.train.loop import make_optimizer
+from unet_ray.train.optimizers import make_optimizer
 
 CLASSES = 11
 SECONDS = 12.0
@@ -39,7 +39,7 @@ def step(width: int, height: int, width_px: int, batch: int, precision: str) -> 
     """Return one training step on a batch that is already on the device."""
     config = parse_config({}, {}, "bench")
     model = UNet(CLASSES, width, 4).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config)
+    optimizer = make_optimizer(model, config.optim)
     image = torch.randn(batch, 3, height, width_px).to(memory_format=torch.channels_last)
     mask = torch.from_numpy(np.random.default_rng(0).integers(0, CLASSES, (batch, height, width_px)))
     criterion = SegmentationLoss(config.loss, torch.ones(CLASSES))

@@ -33,7 +33,7 @@ from unet_ray.labels.scheme import make_class_map
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict import run as predict
 from unet_ray.train import run as train
-from unet_ray.train.loop import make_optimizer
+from unet_ray.train.optimizers import make_optimizer
 
 WIDTH = 16
 BATCH = 8
@@ -173,10 +173,10 @@ def save_untrained(config: Config) -> None:
         config.train_uri,
         card=card,
         model=model,
-        optimizer=make_optimizer(model, config),
+        optimizer=make_optimizer(model, config.optim),
         step=0,
         epoch=0,
-        miou=None,
+        score=None,
         progress={"history": [], "finished": True},
     )
 

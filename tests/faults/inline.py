@@ -96,6 +96,6 @@ def write_checkpoint(config: Config) -> None:
         optimizer=torch.optim.AdamW(model.parameters()),
         step=1,
         epoch=1,
-        miou=None,
+        score=None,
         progress={"history": [], "finished": True},
     )

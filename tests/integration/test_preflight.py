@@ -23,7 +23,7 @@ from unet_ray.datasets.synthetic import CLASSES
 from unet_ray.errors import CheckpointError, ConfigError, PlanMismatchError, ResourceError, UnetRayError
 from unet_ray.predict import run as predict
 from unet_ray.train import run as train
-from unet_ray.train.loop import make_optimizer
+from unet_ray.train.optimizers import make_optimizer
 
 OTHERS = [f"other {name}" for name in CLASSES]
 
@@ -85,10 +85,10 @@ def test_a_checkpoint_of_another_architecture_is_refused_before_a_predictor_star
         f"{trained.run.storage}/wider",
         card=best.card,
         model=model,
-        optimizer=make_optimizer(model, trained),
+        optimizer=make_optimizer(model, trained.optim),
         step=1,
         epoch=1,
-        miou=None,
+        score=None,
         progress={},
     )
     with refused(CheckpointError, f"{info.uri}: the weights do not fit the card: size mismatch"):

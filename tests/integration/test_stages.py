@@ -69,7 +69,7 @@ def test_predictions_agree_with_the_best_validation_of_training(
     best = find_checkpoint(config.train_uri, "best")
     row = next(row for row in read_history(config.train_uri) if row["epoch"] == best.info.epoch)
     assert open_table(config.predictions_uri).success.totals["confusion"] == row["confusion"]
-    assert result.miou == row["miou"] == best.info.miou
+    assert result.miou == row["miou"] == best.info.score
 
 
 def test_finished_stages_are_left_alone_and_other_settings_are_refused_by_name(

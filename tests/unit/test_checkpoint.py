@@ -65,7 +65,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(training: Training, uri: str) -
     assert loaded.card == CARD
     assert loaded.progress == {"history": [{"epoch": 1, "miou": None}], "finished": False}
     assert loaded.info == info == list_checkpoints(uri)[0]
-    assert (info.step, info.epoch, info.miou) == (10, 1, 0.5)
+    assert (info.step, info.epoch, info.score) == (10, 1, 0.5)
     assert_same_weights(loaded.load_model(), training.model)
 
 
@@ -173,6 +173,40 @@ def test_best_and_last_are_told_apart(training: Training, uri: str) -> None:
     assert find_checkpoint(uri, "best").info == infos[40]  # of equal ones the last
     assert find_checkpoint(uri, f"{infos[20].uri}/").info == infos[20]
     assert list_checkpoints(uri) == [infos[step] for step in sorted(infos)]
+
+
+def test_of_training_losses_the_lowest_is_the_best(training: Training, uri: str) -> None:
+    infos = [training.save(uri, step, loss, metric="train_loss") for step, loss in [(10, 0.5), (20, 0.2), (30, 0.3)]]
+    training.save(uri, 40, None, metric="train_loss")
+    assert find_checkpoint(uri, "best").info == infos[1]
+
+
+def test_averaged_weights_have_a_file_of_their_own_and_are_the_model_that_predicts(
+    training: Training, uri: str
+) -> None:
+    average = copy.deepcopy(training.model)
+    training.step()
+    info = training.save(uri, 10, average=average)
+    assert sorted(info.files) == ["average.safetensors", *FILES]
+    loaded = load_checkpoint(info)
+    assert_same_weights(loaded.load_model(), average)
+    assert info.model_sha256 == info.files["average.safetensors"]
+    model = CARD.build()
+    model.load_state_dict(dict(loaded.weights))
+    assert_same_weights(model, training.model)
+    storage.delete(f"{info.uri}/model.safetensors")  # which prediction does not read
+    assert_same_weights(load_checkpoint(info, optimizer=False).load_model(), average)
+    flip(f"{info.uri}/average.safetensors", 0.5)
+    with pytest.raises(CheckpointError, match=rf"{info.uri}: average.safetensors is damaged"):
+        load_checkpoint(info, optimizer=False)
+
+
+def test_averaged_weights_that_are_not_finite_are_refused(training: Training, uri: str) -> None:
+    average = copy.deepcopy(training.model)
+    next(average.parameters()).data.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match=r"step 10: down.0.0.weight holds NaN or Inf"):
+        training.save(uri, 10, average=average)
+    assert list_checkpoints(uri) == []
 
 
 def test_without_a_validation_the_best_is_the_last(training: Training, uri: str) -> None:

@@ -129,6 +129,9 @@ def test_a_flag_can_take_an_option_of_the_file_back_to_null() -> None:
         ("labels: {palette: [[1, 2]]}", "labels.palette: too few values, got [1, 2]"),
         ("labels: {classes: [road, 1]}", "labels.classes: input should be a valid string, got 1"),
         ("loss: {class_weights: foo}", "loss.class_weights: input should be 'none', 'median' or 'sqrt', got 'foo'"),
+        ("optim: {kind: adamax}", "optim.kind: input should be 'adamw', 'adam', 'sgd' or 'rmsprop', got 'adamax'"),
+        ("train: {metric: loss}", "train.metric: input should be 'miou', 'object_miou', 'pixel_accuracy' or 'train_l"),
+        ("scaling: {precision: fp8}", "scaling.precision: input should be 'auto', 'bf16', 'fp16' or 'fp32', got 'fp8'"),
         ("optim: {lr: 0}", "optim.lr: must be > 0, got 0.0"),
         ("optim: {lr: .nan}", "optim.lr: input should be a finite number, got nan"),
         ("optim: {weight_decay: .inf}", "optim.weight_decay: input should be a finite number, got inf"),
@@ -304,6 +307,20 @@ def test_a_fault_in_the_file_is_not_blamed_on_a_flag_beside_it() -> None:
         (OptimSection, {"warmup_fraction": 1}, "optim.warmup_fraction: must be in [0, 1), got 1"),
         (OptimSection, {"final_lr_fraction": 2}, "optim.final_lr_fraction: must be in [0, 1], got 2"),
         (OptimSection, {"clip_norm": 0}, "optim.clip_norm: must be > 0 or null, got 0"),
+        (OptimSection, {"momentum": 1.0}, "optim.momentum: must be in [0, 1), got 1.0"),
+        (OptimSection, {"encoder_lr_factor": -0.1}, "optim.encoder_lr_factor: must be in [0, 1], got -0.1"),
+        (OptimSection, {"ema_decay": 1.0}, "optim.ema_decay: must be between 0 and 1, or null, got 1.0"),
+        (OptimSection, {"ema_decay": 0.0}, "optim.ema_decay: must be between 0 and 1, or null, got 0.0"),
+        *(
+            (
+                OptimSection,
+                {"milestones": milestones},
+                f"optim.milestones: must be increasing numbers between 0 and 1, got {milestones}",
+            )
+            for milestones in ((0.6, 0.6), (0.8, 0.6), (0.0, 0.5), (0.5, 1.0))
+        ),
+        (TrainSection, {"accumulate": 0}, "train.accumulate: must be >= 1, got 0"),
+        (TrainSection, {"checkpoint_every_steps": 0}, "train.checkpoint_every_steps: must be >= 1 or null, got 0"),
         (TrainSection, {"epochs": 0}, "train.epochs: must be >= 1, got 0"),
         (TrainSection, {"batch_size": 0}, "train.batch_size: must be >= 1, got 0"),
         (TrainSection, {"eval_every": 0}, "train.eval_every: must be >= 1, got 0"),

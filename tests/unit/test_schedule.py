@@ -1,18 +1,18 @@
 from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_ray.train.schedule import WINDOW_ROWS, Item, Schedule, epoch_order, learning_rate
+from unet_ray.train.schedule import WINDOW_ROWS, Item, Schedule, epoch_order
 
 BASE = Schedule(
     num_train=50,
     num_eval=23,
     batch_size=4,
+    accumulate=1,
     eval_batch_size=5,
     epochs=5,
     eval_every=2,
@@ -66,6 +66,37 @@ def test_the_order_of_samples_is_the_same_for_one_two_and_four_workers(
         ]
 
     assert steps(1) == steps(2) == steps(4)
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 200), st.integers(0, 2**32), st.integers(1, 9))
+def test_a_step_has_the_same_rows_whether_batches_are_accumulated_or_dealt_to_workers(
+    num_train: int, seed: int, epoch: int
+) -> None:
+    order = epoch_order(np.arange(num_train) // 8, seed, epoch)
+
+    def steps(batch_size: int, accumulate: int, world_size: int) -> list[list[int]]:
+        base = replace(BASE, num_train=num_train, batch_size=batch_size, accumulate=accumulate)
+        workers = ranks(base, world_size)
+        assert workers[0].global_batch == 8
+        return [
+            [
+                row
+                for batch in range(step * accumulate, (step + 1) * accumulate)
+                for worker in workers
+                for row in worker.train_positions(order, batch).tolist()
+            ]
+            for step in range(workers[0].steps_per_epoch)
+        ]
+
+    assert steps(8, 1, 1) == steps(4, 2, 1) == steps(4, 1, 2) == steps(2, 2, 2) == steps(1, 8, 1)
+
+
+def test_the_work_can_start_in_the_middle_of_an_epoch() -> None:
+    schedule = replace(BASE, accumulate=3, batch_size=2)
+    for epoch, step in ((1, 0), (2, 4), (4, schedule.steps_per_epoch)):
+        passed_by = sum(len(schedule.items(number)) for number in range(epoch)) + 3 * step
+        assert list(schedule.all_items(epoch, step)) == list(schedule.all_items(0))[passed_by:]
 
 
 def test_all_workers_take_the_same_number_of_steps() -> None:
@@ -162,31 +193,3 @@ def test_a_resumed_worker_goes_on_with_the_items_of_the_next_epoch() -> None:
     assert list(BASE.all_items(3)) == [item for item in everything if item.epoch >= 3]
     assert everything[0] == Item("eval", 0, 0)
     assert list(BASE.all_items(6)) == []
-
-
-def rate(step: int, total: int = 100, warmup: float = 0.1) -> float:
-    return learning_rate(step, total, lr=0.8, warmup_fraction=warmup, final_lr_fraction=0.25)
-
-
-def test_the_learning_rate_rises_evenly_and_falls_by_half_a_cosine() -> None:
-    rising = [rate(step) for step in range(11)]
-    np.testing.assert_allclose(np.diff(rising), 0.8 / 11)
-    assert rising[0] == pytest.approx(0.8 / 11)
-    assert rising[10] == 0.8
-    falling = [rate(step) for step in range(10, 101)]
-    assert all(before > after for before, after in pairwise(falling))
-    assert falling[45] == pytest.approx(0.8 * (0.25 + 1) / 2)
-    assert falling[90] == pytest.approx(0.8 * 0.25)
-
-
-def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
-    assert rate(0, warmup=0.0) == 0.8
-
-
-def test_a_run_of_nothing_but_warm_up_stays_below_the_full_rate() -> None:
-    rates = [rate(step, total=4, warmup=1.0) for step in range(4)]
-    np.testing.assert_allclose(rates, [0.16, 0.32, 0.48, 0.64])
-
-
-def test_a_run_of_one_step_has_a_rate() -> None:
-    assert rate(0, total=1) == 0.8

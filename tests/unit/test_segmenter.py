@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unet_ray.config import Arithmetic
 from unet_ray.model.segmenter import Segmenter, resolve_precision
 from unet_ray.model.unet import UNet
 
@@ -60,9 +61,10 @@ def test_the_folded_network_gives_the_masks_of_the_unfused_one(model: UNet) -> N
         assert len(np.unique(mask)) >= 3
 
 
-def test_bf16_masks_are_nearly_those_of_fp32(model: UNet) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_masks_of_sixteen_bits_are_nearly_those_of_fp32(model: UNet, precision: Arithmetic) -> None:
     (image,) = make_images((32, 32))
-    (mask,) = Segmenter(model, MEAN, STD, CPU, "bf16").segment([image])
+    (mask,) = Segmenter(model, MEAN, STD, CPU, precision).segment([image])
     assert agreement(mask, reference_logits(model, image)) > 0.97
 
 
@@ -138,5 +140,6 @@ def test_images_that_cannot_be_written_to_are_taken(model: UNet) -> None:
 def test_a_precision_that_is_asked_for_is_used() -> None:
     assert resolve_precision("fp32", CPU) == "fp32"
     assert resolve_precision("bf16", CPU) == "bf16"
+    assert resolve_precision("fp16", CPU) == "fp16"
     fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
     assert resolve_precision("auto", CPU) == ("bf16" if fast else "fp32")

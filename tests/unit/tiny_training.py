@@ -7,7 +7,7 @@ from torch import nn
 
 from unet_ray.checkpoint import CheckpointInfo, ModelCard, save_checkpoint
 from unet_ray.config_input import LabelsSection
-from unet_ray.config_training import ModelSection
+from unet_ray.config_training import MetricName, ModelSection
 from unet_ray.labels.scheme import make_class_map
 
 CARD = ModelCard(
@@ -36,15 +36,26 @@ class Training:
         self.model.train()(torch.randn((2, 3, 8, 8), generator=generator)).square().mean().backward()
         self.optimizer.step()
 
-    def save(self, uri: str, step: int, miou: float | None = None, **progress: Any) -> CheckpointInfo:
+    def save(
+        self,
+        uri: str,
+        step: int,
+        score: float | None = None,
+        *,
+        metric: MetricName = "miou",
+        average: nn.Module | None = None,
+        **progress: Any,
+    ) -> CheckpointInfo:
         return save_checkpoint(
             uri,
             card=CARD,
             model=self.model,
+            average=average,
             optimizer=self.optimizer,
             step=step,
             epoch=step // 10,
-            miou=miou,
+            metric=metric,
+            score=score,
             progress=progress,
         )
 

@@ -7,7 +7,6 @@ import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from unet_ray.config import Precision
+from unet_ray.config import Arithmetic, Precision
 from unet_ray.model.network import SegmentationNetwork
 
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf16", "fp32"]:
+def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:
     """Return the arithmetic to use: ``auto`` is bf16 where the hardware multiplies it natively."""
     if precision != "auto":
         return precision
@@ -43,7 +42,7 @@ class Segmenter:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
-        precision: Literal["bf16", "fp32"],
+        precision: Arithmetic,
     ) -> None:
         """Copy the network; ``mean`` and ``std`` are of R, G, B in 0..255."""
         self._device = device

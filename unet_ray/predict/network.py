@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from unet_ray.checkpoint import CheckpointInfo, load_checkpoint
+from unet_ray.config import Arithmetic
 from unet_ray.datasets.frames import view_frames
 from unet_ray.images.encode import MaskEncoding, encode_mask
 from unet_ray.images.resize import resize_image, resize_mask
@@ -24,7 +25,7 @@ class Network:
         checkpoint: CheckpointInfo,
         device: Literal["cpu", "gpu"],
         threads: int,
-        precision: Literal["bf16", "fp32"],
+        precision: Arithmetic,
         mask_encoding: MaskEncoding,
     ) -> None:
         """Load and verify the checkpoint."""

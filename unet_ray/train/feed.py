@@ -4,11 +4,14 @@ Decoding and augmentation run in Ray Data tasks, ahead of the network and across
 holds follows from the schedule and the seed alone, so a restarted worker gets the very same ones.
 """
 
+import contextlib
 import functools
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +38,8 @@ from unet_ray.losses.borders import Borders, border_weights
 from unet_ray.pipeline import in_tasks
 from unet_ray.table.parts import rows_from_bytes, rows_to_bytes
 from unet_ray.train.schedule import Item, Schedule, epoch_order
+
+T = TypeVar("T")
 
 _ITEMS_PER_TASK = 4
 _PAUSE_S = 0.01
@@ -90,7 +95,7 @@ class Source:
 
 
 def feed(
-    source: Source, schedule: Schedule, first_epoch: int, data_cpus: float
+    source: Source, schedule: Schedule, first_epoch: int, first_step: int, data_cpus: float
 ) -> Generator[tuple[Item, pa.Table], None, None]:
     """Yield every item of a worker with its rows (`CROPS` or `FRAMES`); runs in the train worker.
 
@@ -98,9 +103,10 @@ def feed(
         source: Where the batches come from.
         schedule: The worker's work.
         first_epoch: Epoch to start with.
+        first_step: Step of that epoch to start with.
         data_cpus: CPUs that this worker's data tasks may take at once.
     """
-    items = list(schedule.all_items(first_epoch))
+    items = list(schedule.all_items(first_epoch, first_step))
     if not items:
         return
     context = DataContext.get_current()
@@ -114,6 +120,19 @@ def feed(
     batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4)
     for item, batch in zip(items, batches, strict=True):
         yield item, rows_from_bytes(batch["rows"][0].as_buffer())
+
+
+@contextlib.contextmanager
+def started(items: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Give the same items, the first asked for now, in a thread: data tasks take seconds to start, as networks do."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        first = thread.submit(list, islice(items, 1))
+
+        def all_items() -> Iterator[T]:
+            yield from first.result()
+            yield from items
+
+        yield all_items()
 
 
 def _make_item(item: Item, *, source: Source, schedule: Schedule) -> pa.Table:

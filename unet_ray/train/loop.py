@@ -1,16 +1,15 @@
 """The training loop: what one Ray Train worker does from its first batch to its last.
 
-Shapes: B batch, C channels, K classes, H W pixels.
+Shapes: B batch, C channels, K classes, H W pixels; R ranks, A batches of a step.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,36 +17,38 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from ray.util.queue import Queue
-from torch import Tensor
+from torch import Tensor, nn
 
 from unet_ray.checkpoint import (
     Checkpoint,
     ModelCard,
     find_checkpoint,
     prune_checkpoints,
-    restore_optimizer,
     resume_checkpoint,
     save_checkpoint,
 )
-from unet_ray.config import Config
+from unet_ray.config import Arithmetic, Config
 from unet_ray.datasets.frames import view_frames
 from unet_ray.errors import DivergedError
 from unet_ray.faults import outlast
 from unet_ray.history import write_history
 from unet_ray.losses.segmentation import SegmentationLoss
-from unet_ray.metrics import count_confusion, score
+from unet_ray.metrics import count_confusion
 from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.model.outputs import compared, subsample
 from unet_ray.model.segmenter import Segmenter
-from unet_ray.train.feed import Source, feed, train_rows
-from unet_ray.train.guard import Guard
-from unet_ray.train.schedule import Item, Schedule, learning_rate
+from unet_ray.train.epoch import Passed, make_row
+from unet_ray.train.feed import Source, feed, started, train_rows
+from unet_ray.train.outcome import is_exhausted, summarise
+from unet_ray.train.ranks import share_statistics, sum_counts, sum_number
+from unet_ray.train.rates import learning_rate
+from unet_ray.train.schedule import Item, Schedule
+from unet_ray.train.stepper import Stepper
 
-T = TypeVar("T")
+Batches = Iterator[tuple[Item, pa.Table]]
 
 _PROGRESS_EVERY_S = 2.0
 _MOST_SKIPPED = 10
@@ -63,7 +64,7 @@ class Job:
     source: Source
     schedule: Schedule
     class_weights: tuple[float, ...]
-    precision: Literal["bf16", "fp32"]
+    precision: Arithmetic
     threads: int
     data_cpus: float
     progress: Queue
@@ -77,248 +78,264 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         DivergedError: Ten steps in a row had no finite loss or gradient.
+        ResourceError: The network cannot be compiled here, as ``optim.compile`` asks for.
     """
     job: Job = settings["job"]
     torch.set_num_threads(job.threads)
     context = ray.train.get_context()
     schedule = replace(job.schedule, rank=context.get_world_rank(), world_size=context.get_world_size())
-    device = ray.train.torch.get_device()
+
+    def batches(first_epoch: int, first_step: int) -> Generator[tuple[Item, pa.Table], None, None]:
+        return feed(job.source, schedule, first_epoch, first_step, job.data_cpus)
+
+    def prepare(model: nn.Module) -> nn.Module:
+        wrapped: nn.Module = ray.train.torch.prepare_model(
+            model, parallel_strategy_kwargs={"gradient_as_bucket_view": True}
+        )
+        return wrapped
+
+    checkpoint = _find_last(job.config.train_uri)
+    history = train(job, schedule, ray.train.torch.get_device(), checkpoint, batches, prepare)
+    return summarise(history, job.config.train.metric)
+
+
+def train(
+    job: Job,
+    schedule: Schedule,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+    batches: Callable[[int, int], Generator[tuple[Item, pa.Table], None, None]],
+    prepare: Callable[[nn.Module], nn.Module],
+) -> list[dict[str, Any]]:
+    """Train one worker's network; needs no Ray by itself.
+
+    Args:
+        job: What to train.
+        schedule: This worker's work.
+        device: Where the network runs.
+        checkpoint: Where to go on from; None begins.
+        batches: Yields this worker's items with their rows, from a step of an epoch on.
+        prepare: Brings a network to the device and, where there are several workers, makes it share gradients.
+
+    Returns:
+        The history: a row per epoch.
+    """
     torch.manual_seed(job.config.run.seed)
     model = job.card.build()
-    checkpoint = _find_last(job.config.train_uri)
-    history: list[dict[str, Any]] = list(checkpoint.progress["history"]) if checkpoint is not None else []
-    first_epoch = history[-1]["epoch"] + 1 if history else 0
+    passed = Passed(epoch=0)
+    if checkpoint is not None:
+        passed = Passed(**checkpoint.progress["passed"])
+        passed.loss_sum *= schedule.rank == 0  # it is of all ranks
     with (
-        contextlib.closing(feed(job.source, schedule, first_epoch, job.data_cpus)) as items,
-        _started(items) as batches,
+        contextlib.closing(batches(passed.epoch, passed.steps)) as items,
+        started(items) as ready,
     ):
-        if checkpoint is not None:
-            model.load_state_dict(dict(checkpoint.weights))
-        elif job.config.model.encoder_weights is not None:
+        if checkpoint is None and job.config.model.encoder_weights is not None:
             outlast(lambda: load_encoder_weights(model, job.config.model))
-        network = ray.train.torch.prepare_model(
-            model.to(memory_format=torch.channels_last),
-            parallel_strategy_kwargs={"gradient_as_bucket_view": True},
-        )
-        optimizer = make_optimizer(model, job.config)
+        network = prepare(model.to(memory_format=torch.channels_last))
+        worker = _Worker(job, schedule, device, model, network)
         if checkpoint is not None:
-            restore_optimizer(optimizer, checkpoint.optimizer)
-        state = _Worker(job, schedule, device, model, network, optimizer)
-        for epoch in range(first_epoch, schedule.epochs + 1):
-            row = state.run_epoch(epoch, islice(batches, len(schedule.items(epoch))))
-            history.append(row)
-            finished = epoch == schedule.epochs or is_exhausted(history, job.config.train.patience)
-            if schedule.rank == 0:
-                _keep(job, model, optimizer, history, finished)
-                job.progress.put({"epoch_done": row})
-            if finished:
+            worker.resume(checkpoint, passed)
+        for epoch in range(passed.epoch, schedule.epochs + 1):
+            if worker.run_epoch(passed, islice(ready, len(schedule.items(epoch, passed.steps)))):
                 break
-    return summarise(history)
-
-
-@contextlib.contextmanager
-def _started(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Give the same items, the first asked for now, in a thread: data tasks take seconds to start, as networks do."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        first = thread.submit(list, islice(items, 1))
-
-        def all_items() -> Iterator[T]:
-            yield from first.result()
-            yield from items
-
-        yield all_items()
-
-
-def make_optimizer(model: SegmentationNetwork, config: Config) -> torch.optim.AdamW:
-    """Return a fused AdamW; only convolution weights decay."""
-    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": config.optim.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.optim.lr, fused=True)
-
-
-def is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
-    """Tell whether the last ``patience`` validations brought no mIoU above the best one before them."""
-    scores = [row["miou"] for row in history if row["miou"] is not None]
-    if patience is None or len(scores) <= patience:
-        return False
-    return bool(max(scores[-patience:]) <= max(scores[:-patience]))
-
-
-def summarise(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a run came to; of equally good validations the last is the best, as in `checkpoint`."""
-    validated = [row for row in history if row["miou"] is not None]
-    best = max(validated, key=lambda row: (row["miou"], row["epoch"]), default=None)
-    return {
-        "epochs": history[-1]["epoch"],
-        "train_loss": history[-1]["train_loss"],
-        "best_epoch": best["epoch"] if best else None,
-        "miou": best["miou"] if best else None,
-        "object_miou": best["object_miou"] if best else None,
-        "pixel_accuracy": best["pixel_accuracy"] if best else None,
-        "skipped_steps": sum(row["skipped_steps"] for row in history),
-        "train_seconds": round(sum(row["seconds"] for row in history), 1),
-    }
+            passed = Passed(epoch=epoch + 1)
+    return worker.history
 
 
 class _Worker:
     """One worker's network and optimizer, and the steps it takes with them."""
 
     def __init__(
-        self,
-        job: Job,
-        schedule: Schedule,
-        device: torch.device,
-        model: SegmentationNetwork,
-        network: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        self, job: Job, schedule: Schedule, device: torch.device, model: SegmentationNetwork, network: nn.Module
     ) -> None:
+        """Make a worker at the start of a run; ``network`` is ``model`` with what shares its gradients."""
         self._job = job
         self._schedule = schedule
         self._device = device
-        self._model = model
-        self._network = network
-        self._optimizer = optimizer
-        self._optim = job.config.optim
+        self._stepper = Stepper(model, network, job.config.optim, job.precision, device)
         self._loss = SegmentationLoss(job.config.loss, torch.tensor(job.class_weights, device=device))
-        self._guard = Guard(model, optimizer, self._optim.clip_norm)
-        self._unsettled: tuple[Item, Tensor] | None = None
-        self._losses: list[float] = []
+        self._unsettled: Tensor | None = None
         self._skipped_in_a_row = 0
         self._reported = 0.0
+        self.history: list[dict[str, Any]] = []
 
-    def run_epoch(self, epoch: int, batches: Iterator[tuple[Item, pa.Table]]) -> dict[str, Any]:
-        """Train on the training batches, validate on the others, and return the epoch's row of the history."""
-        num_classes = self._job.card.class_map.num_classes
+    def resume(self, checkpoint: Checkpoint, passed: Passed) -> None:
+        """Take over the state of a checkpoint, which holds the epoch under way as ``passed``."""
+        self.history = list(checkpoint.progress["history"])
+        skipped = sum(row["skipped_steps"] for row in self.history)
+        self._stepper.resume(checkpoint, self._step_number(passed.epoch, passed.taken) - skipped)
+
+    def run_epoch(self, passed: Passed, batches: Batches) -> bool:
+        """Go through the rest of an epoch: train on the training batches, then validate on the others; keep both.
+
+        Returns:
+            Whether the run has ended.
+        """
+        epoch, every = passed.epoch, self._job.config.train.checkpoint_every_steps
         steps = self._schedule.steps_per_epoch if epoch else 0
-        started = trained = time.monotonic()
-        self._losses = []
-        for item, rows in islice(batches, steps):
-            self._step(item, rows)
-            trained = time.monotonic()
-            self._report(epoch, item.number + 1, trained - started)
-        self._settle()
-        confusion = np.zeros((num_classes, num_classes), np.int64)
-        if self._schedule.validates(epoch):
-            segmenter = self._freeze()
-            for _, rows in batches:
-                confusion += _validate(segmenter, rows, num_classes)
-            confusion = self._sum(confusion)
-        scores = score(confusion, self._job.card.class_map.background)
-        samples = steps * self._schedule.batch_size * self._schedule.world_size
-        return {
-            "epoch": epoch,
-            "step": epoch * self._schedule.steps_per_epoch,
-            "train_loss": self._mean(self._losses),
-            "lr": self._rate(epoch * self._schedule.steps_per_epoch - 1) if steps else None,
-            "miou": scores.miou,
-            "object_miou": scores.object_miou,
-            "pixel_accuracy": scores.pixel_accuracy,
-            "class_iou": [item.iou for item in scores.classes],
-            "confusion": confusion.ravel().tolist(),
-            "skipped_steps": steps - len(self._losses),
-            "samples_per_s": round(samples / (trained - started), 2) if steps else None,
-            "seconds": round(time.monotonic() - started, 2),
-        }
+        for step in range(passed.steps, steps):
+            started = time.monotonic()
+            self._step(passed, step, batches)
+            passed.train_s += time.monotonic() - started
+            self._report(passed, step + 1)
+            number = self._step_number(epoch, step + 1)
+            if every and number % every == 0 and step + 1 < steps:
+                self._settle(passed)
+                passed.loss_sum = sum_number(passed.loss_sum, self._device) * (self._schedule.rank == 0)
+                self._save(number, epoch, None, passed)
+        self._settle(passed)
+        started = time.monotonic()
+        confusion_KK = self._validate(epoch, batches)
+        row = self._close(passed, confusion_KK, time.monotonic() - started)
+        self.history.append(row)
+        metric, patience = self._job.config.train.metric, self._job.config.train.patience
+        finished = epoch == self._schedule.epochs or is_exhausted(self.history, metric, patience)
+        self._save(row["step"], epoch, row[metric], Passed(epoch=epoch + 1), finished=finished)
+        if self._schedule.rank == 0:
+            outlast(lambda: write_history(self._job.config.train_uri, self.history))
+            self._job.progress.put({"epoch_done": row})
+        return finished
 
-    def _step(self, item: Item, rows: pa.Table) -> None:
+    def _step(self, passed: Passed, step: int, batches: Batches) -> None:
         """Take one optimizer step, without waiting for the device to finish it."""
-        image_BCHW, mask_BHW = load_batch(rows, self._job.source.crop, self._device, self._job.source.margin)
-        self._settle()
-        self._guard.begin()
-        self._network.train()
-        bf16 = self._job.precision == "bf16"
-        autocast = torch.autocast(self._device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
-        number = self._number(item) * self._schedule.world_size + self._schedule.rank
-        torch.manual_seed(self._job.config.run.seed + number)  # dropout: nothing random is saved
-        with autocast:
-            outputs = self._network(image_BCHW)
-        border_BHW = load_border(rows, self._job.source.crop, self._device)
+        accumulate, losses = self._schedule.accumulate, []
+        for batch in range(accumulate):
+            asked = time.monotonic()
+            _, rows = next(batches)
+            passed.data_wait_s += time.monotonic() - asked
+            image_BCHW, mask_BHW = load_batch(rows, self._job.source.crop, self._device, self._job.source.margin)
+            border_BHW = load_border(rows, self._job.source.crop, self._device)
+            if batch == 0:
+                self._settle(passed)
+                self._stepper.begin()
+            with self._stepper.sharing(last=batch == accumulate - 1):
+                torch.manual_seed(self._batch_seed(passed.epoch, step, batch))  # dropout's: nothing random is saved
+                loss = self._compare(self._stepper.outputs(image_BCHW), mask_BHW, border_BHW)
+                self._stepper.backward(loss, 1 / accumulate)
+            losses.append(loss.detach())
+        self._stepper.step(self._rate(self._step_number(passed.epoch, step)))
+        self._unsettled = torch.stack(losses)
+
+    def _compare(self, outputs: Tensor | tuple[Tensor, ...], mask_BHW: Tensor, border_BHW: Tensor | None) -> Tensor:
+        """Return the loss of a batch: the weighted sum over the network's outputs."""
         losses = [
             weight * self._loss(logits, target, None if border_BHW is None else subsample(border_BHW, logits))
             for logits, target, weight in compared(outputs, mask_BHW)
         ]
-        loss = torch.stack(losses).sum()
-        rate = self._rate(self._number(item))
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._guard.step(loss)
-        self._unsettled = item, loss.detach()
+        return torch.stack(losses).sum()
 
-    def _settle(self) -> None:
+    def _batch_seed(self, epoch: int, step: int, batch: int) -> int:
+        """Return the seed of what is random on the device in a batch: another one for each batch of each rank."""
+        number = self._step_number(epoch, step) * self._schedule.accumulate + batch
+        return self._job.config.run.seed + number * self._schedule.world_size + self._schedule.rank
+
+    def _settle(self, passed: Passed) -> None:
         """Wait for the last step, if there is one to wait for, and count it as taken or skipped."""
         if self._unsettled is None:
             return
-        (item, loss), self._unsettled = self._unsettled, None
-        if self._guard.settle():
-            self._losses.append(float(loss))
+        loss_A, self._unsettled = self._unsettled, None
+        passed.steps += 1
+        if self._stepper.settle():
+            passed.taken += 1
+            passed.loss_sum += float(loss_A.mean())
             self._skipped_in_a_row = 0
             return
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row == _MOST_SKIPPED:
             raise DivergedError(
-                f"step {self._number(item) + 1} (epoch {item.epoch}): no finite loss or gradient in {_MOST_SKIPPED} "
-                f"steps in a row; lower optim.lr in a run of another name, or look at these images: "
-                f"{self._suspects(item, loss)}"
+                f"step {self._step_number(passed.epoch, passed.steps)} (epoch {passed.epoch}): no finite loss or "
+                f"gradient in {_MOST_SKIPPED} steps in a row; lower optim.lr in a run of another name, or look at "
+                f"these images: {self._suspects(passed, loss_A)}"
             )
 
-    def _suspects(self, item: Item, loss: Tensor) -> str:
-        """Name the images of a step on the ranks whose own loss is not finite, or on all where it is on none."""
-        ranks = range(self._schedule.world_size)
-        bad = self._sum(np.array([rank == self._schedule.rank and not loss.isfinite() for rank in ranks], np.int64))
+    def _suspects(self, passed: Passed, loss_A: Tensor) -> str:
+        """Name the images of the last step's batches whose own loss is not finite, or of all where none is such."""
+        ranks, accumulate = self._schedule.world_size, self._schedule.accumulate
+        bad_RA = np.zeros((ranks, accumulate), np.int64)
+        bad_RA[self._schedule.rank] = ~loss_A.isfinite().cpu().numpy()
+        bad_RA = sum_counts(bad_RA, self._device)
+        first = (passed.steps - 1) * accumulate
         names = [
             row["image_id"]
-            for rank in ranks
-            if bad[rank] or not bad.any()
-            for row in train_rows(item, self._job.source, replace(self._schedule, rank=rank))
+            for rank, batch in np.ndindex(ranks, accumulate)
+            if bad_RA[rank, batch] or not bad_RA.any()
+            for row in train_rows(
+                Item("train", passed.epoch, first + batch), self._job.source, replace(self._schedule, rank=rank)
+            )
         ]
         rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         return ", ".join(names[:_MOST_NAMED]) + rest
 
-    def _number(self, item: Item) -> int:
-        return (item.epoch - 1) * self._schedule.steps_per_epoch + item.number
+    def _step_number(self, epoch: int, step: int) -> int:
+        """Return how many steps of the run come before a step of an epoch; epoch 0 has none."""
+        return max(0, epoch - 1) * self._schedule.steps_per_epoch + step
 
     def _rate(self, step: int) -> float:
-        return learning_rate(
-            step,
-            self._schedule.epochs * self._schedule.steps_per_epoch,
-            lr=self._optim.lr,
-            warmup_fraction=self._optim.warmup_fraction,
-            final_lr_fraction=self._optim.final_lr_fraction,
+        return learning_rate(step, self._schedule.epochs * self._schedule.steps_per_epoch, self._job.config.optim)
+
+    def _validate(self, epoch: int, batches: Batches) -> NDArray[np.int64]:
+        """Count the confusion of all ranks' validation batches; zeros in an epoch that does not validate."""
+        num_classes = self._job.card.class_map.num_classes
+        confusion_KK = np.zeros((num_classes, num_classes), np.int64)
+        if not self._schedule.validates(epoch):
+            return confusion_KK
+        share_statistics(self._stepper.model)
+        card, network = self._job.card, self._stepper.current()
+        segmenter = Segmenter(network, card.mean, card.std, self._device, self._job.precision)
+        for _, rows in batches:
+            confusion_KK += _validate(segmenter, rows, num_classes)
+        return sum_counts(confusion_KK, self._device)
+
+    def _close(self, passed: Passed, confusion_KK: NDArray[np.int64], validation_s: float) -> dict[str, Any]:
+        """Return the row of an epoch in the history."""
+        step = self._step_number(passed.epoch, passed.steps)
+        loss_sum = sum_number(passed.loss_sum, self._device)
+        return make_row(
+            passed,
+            step=step,
+            train_loss=loss_sum / passed.taken / self._schedule.world_size if passed.taken else None,
+            lr=self._rate(step - 1) if step else None,
+            samples=passed.steps * self._schedule.global_batch,
+            confusion_KK=confusion_KK,
+            background=self._job.card.class_map.background,
+            validation_s=validation_s,
         )
 
-    def _freeze(self) -> Segmenter:
-        """Return the network for validation; every rank takes rank 0's batch-norm statistics."""
-        if self._schedule.world_size > 1:
-            for buffer in self._model.buffers():
-                dist.broadcast(buffer, 0)
-        card = self._job.card
-        return Segmenter(self._model, card.mean, card.std, self._device, self._job.precision)
+    def _save(self, step: int, epoch: int, score: float | None, passed: Passed, *, finished: bool = False) -> None:
+        """Save a checkpoint that goes on with ``passed``; rank 0's, as the weights of all ranks are equal."""
+        if self._schedule.rank:
+            return
+        uri = self._job.config.train_uri
+        progress = {
+            "history": self.history,
+            "passed": asdict(passed),
+            "loss_scale": self._stepper.loss_scale(),
+            "finished": finished,
+        }
+        save = partial(
+            save_checkpoint,
+            uri,
+            card=self._job.card,
+            model=self._stepper.model,
+            average=self._stepper.average,
+            optimizer=self._stepper.optimizer,
+            step=step,
+            epoch=epoch,
+            metric=self._job.config.train.metric,
+            score=score,
+            progress=progress,
+        )
+        outlast(save)
+        outlast(lambda: prune_checkpoints(uri))
 
-    def _sum(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Add counts up over all ranks."""
-        if self._schedule.world_size == 1:
-            return counts
-        total = torch.from_numpy(counts).to(self._device)
-        dist.all_reduce(total)
-        return np.asarray(total.cpu().numpy())
-
-    def _mean(self, losses: list[float]) -> float | None:
-        """Return the mean over all ranks, whose losses are equally many; None of none."""
-        total = torch.tensor(sum(losses), dtype=torch.float64, device=self._device)
-        if self._schedule.world_size > 1:
-            dist.all_reduce(total)
-        return float(total) / len(losses) / self._schedule.world_size if losses else None
-
-    def _report(self, epoch: int, step: int, seconds: float) -> None:
+    def _report(self, passed: Passed, step: int) -> None:
         if self._schedule.rank or time.monotonic() - self._reported < _PROGRESS_EVERY_S:
             return
         self._reported = time.monotonic()
-        rate = step * self._schedule.batch_size * self._schedule.world_size / seconds
-        self._job.progress.put({"epoch": epoch, "step": step, "samples_per_s": rate})
+        rate = step * self._schedule.global_batch / passed.train_s
+        share = passed.data_wait_s / passed.train_s
+        self._job.progress.put({"epoch": passed.epoch, "step": step, "samples_per_s": rate, "data_wait": share})
 
 
 def load_batch(rows: pa.Table, crop: tuple[int, int], device: torch.device, margin: int = 0) -> tuple[Tensor, Tensor]:
@@ -363,19 +380,3 @@ def _find_last(train_uri: str) -> Checkpoint | None:
     found = outlast(lambda: resume_checkpoint(train_uri)) if first else None
     uri = ray.train.collective.broadcast_from_rank_zero(found.info.uri if found else None)
     return found if found or uri is None else outlast(lambda: find_checkpoint(train_uri, uri))
-
-
-def _keep(
-    job: Job,
-    model: SegmentationNetwork,
-    optimizer: torch.optim.Optimizer,
-    history: list[dict[str, Any]],
-    finished: bool,
-) -> None:
-    """Save what the last epoch came to; runs on rank 0."""
-    uri, row = job.config.train_uri, history[-1]
-    progress = {"history": history, "finished": finished}
-    save = partial(save_checkpoint, uri, card=job.card, model=model, optimizer=optimizer, progress=progress)
-    outlast(lambda: save(step=row["step"], epoch=row["epoch"], miou=row["miou"]))
-    outlast(lambda: write_history(uri, history))
-    outlast(lambda: prune_checkpoints(uri))

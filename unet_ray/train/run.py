@@ -31,7 +31,8 @@ from unet_ray.model.segmenter import resolve_precision
 from unet_ray.table.plan import name_difference
 from unet_ray.train.failures import Failures, describe, died
 from unet_ray.train.feed import Source
-from unet_ray.train.loop import Job, summarise, train_worker
+from unet_ray.train.loop import Job, train_worker
+from unet_ray.train.outcome import summarise
 from unet_ray.train.schedule import Schedule
 from unet_ray.train.watcher import Watcher
 
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What `run` made. Scores are of the best validation; None when nothing was validated.
+    """What `run` made. Scores are of the best epoch by ``train.metric``; None when it was not validated.
 
     ``skipped_steps`` had no finite loss or gradient and changed nothing.
     """
@@ -65,10 +66,10 @@ def run(config: Config) -> TrainResult:
 
     Raises:
         TableError: The dataset is not prepared.
-        ConfigError: Classes, class weights, border classes, crop or encoder weights do not fit the dataset or the
-            network.
+        ConfigError: Classes, class weights, border classes, crop, batch or encoder weights do not fit the dataset or
+            the network.
         PlanMismatchError: The run was begun with other settings.
-        ResourceError: The cluster is too small, or workers died too often.
+        ResourceError: The cluster is too small, workers died too often, or the network cannot be compiled.
         DivergedError: Ten steps in a row had no finite loss or gradient.
     """
     started = time.monotonic()
@@ -78,7 +79,7 @@ def run(config: Config) -> TrainResult:
     _claim(config, prepared)
     progress = _finished_progress(config.train_uri)
     already = progress is not None
-    summary = summarise(progress["history"]) if progress else _fit(config, prepared, resources)
+    summary = summarise(progress["history"], config.train.metric) if progress else _fit(config, prepared, resources)
     best = outlast(lambda: find_checkpoint(config.train_uri, "best", optimizer=False))
     return TrainResult(
         checkpoint=best.info.uri,
@@ -226,6 +227,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         num_train=len(train),
         num_eval=0 if val is None else len(val),
         batch_size=config.train.batch_size,
+        accumulate=config.train.accumulate,
         eval_batch_size=config.predict.batch_size,
         epochs=config.train.epochs,
         eval_every=config.train.eval_every,
@@ -256,10 +258,25 @@ def _check(config: Config, prepared: Prepared, resources: runtime.Resources) -> 
         )
     class_weights(config, prepared)
     borders(config, prepared)
+    check_batch(config, prepared.stats["splits"]["train"]["ok"])
     if config.model.norm == "sync_batch" and resources.device == "cpu":
         raise ConfigError("model.norm: sync_batch needs GPUs, and this job trains on CPUs; use batch or group")
     if config.model.encoder_weights is not None and not list_checkpoints(config.train_uri):
         load_encoder_weights(build_model(config.model, prepared.classes.num_classes), config.model)
+
+
+def check_batch(config: Config, num_train: int) -> None:
+    """Refuse a step of more pairs than there are: some would count twice in it.
+
+    Raises:
+        ConfigError: The batch of all workers is larger than the training split.
+    """
+    batch, accumulate, workers = config.train.batch_size, config.train.accumulate, config.scaling.num_workers
+    if batch * accumulate * workers > num_train:
+        raise ConfigError(
+            f"train.batch_size: {batch} x train.accumulate {accumulate} x scaling.num_workers {workers} are "
+            f"{batch * accumulate * workers} pairs a step, the training split has {num_train}; lower one of them"
+        )
 
 
 def _claim(config: Config, prepared: Prepared) -> None:
@@ -273,7 +290,9 @@ def _claim(config: Config, prepared: Prepared) -> None:
         "run.seed": config.run.seed,
         "train.epochs": config.train.epochs,
         "train.batch_size": config.train.batch_size,
+        "train.accumulate": config.train.accumulate,
         "train.eval_every": config.train.eval_every,
+        "train.metric": config.train.metric,
         "scaling.num_workers": config.scaling.num_workers,
         "scaling.precision": config.scaling.precision,
         "data.dataset": prepared.table.plan.run_id,

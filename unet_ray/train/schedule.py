@@ -17,7 +17,7 @@ WINDOW_ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One batch of work: rows of the training or the validation index, in an epoch."""
+    """One batch of work: rows of the training or the validation index, numbered within an epoch."""
 
     kind: Literal["train", "eval"]
     epoch: int
@@ -28,13 +28,15 @@ class Item:
 class Schedule:
     """The work of one worker (``rank`` of ``world_size``) over all epochs.
 
-    ``batch_size`` is of training steps per worker, ``eval_batch_size`` of validation batches, which are cut over the
-    whole split before they are dealt to the workers: the same batches whatever the number of workers.
+    ``batch_size`` is of training batches per worker, of which ``accumulate`` make a step. ``eval_batch_size`` is of
+    validation batches, which are cut over the whole split before they are dealt to the workers: the same batches
+    whatever the number of workers.
     """
 
     num_train: int
     num_eval: int
     batch_size: int
+    accumulate: int
     eval_batch_size: int
     epochs: int
     eval_every: int
@@ -42,31 +44,40 @@ class Schedule:
     world_size: int
 
     @property
+    def global_batch(self) -> int:
+        """Rows that all workers together see in an optimizer step."""
+        return self.batch_size * self.accumulate * self.world_size
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Training steps of an epoch; the last one is filled up with the first rows of the epoch."""
-        return -(-self.num_train // (self.batch_size * self.world_size))
+        """Optimizer steps of an epoch; the last one is filled up with the first rows of the epoch."""
+        return -(-self.num_train // self.global_batch)
 
     def validates(self, epoch: int) -> bool:
         """Tell whether an epoch ends with a validation."""
         return self.num_eval > 0 and (epoch % self.eval_every == 0 or epoch == self.epochs)
 
-    def items(self, epoch: int) -> list[Item]:
-        """Return what this worker does in an epoch."""
+    def items(self, epoch: int, first_step: int = 0) -> list[Item]:
+        """Return what this worker does in an epoch from a step on."""
         steps = self.steps_per_epoch if epoch else 0
-        train = [Item("train", epoch, step) for step in range(steps)]
+        train = [Item("train", epoch, batch) for batch in range(first_step * self.accumulate, steps * self.accumulate)]
         if not self.validates(epoch):
             return train
         batches = range(self.rank, -(-self.num_eval // self.eval_batch_size), self.world_size)
         return train + [Item("eval", epoch, batch) for batch in batches]
 
-    def all_items(self, first_epoch: int) -> Iterator[Item]:
-        """Yield what this worker does from an epoch on."""
+    def all_items(self, first_epoch: int, first_step: int = 0) -> Iterator[Item]:
+        """Yield what this worker does from a step of an epoch on."""
         for epoch in range(first_epoch, self.epochs + 1):
-            yield from self.items(epoch)
+            yield from self.items(epoch, first_step if epoch == first_epoch else 0)
 
-    def train_positions(self, order: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-        """Return this worker's positions in the training index at a step of the epoch with this order."""
-        start = (step * self.world_size + self.rank) * self.batch_size
+    def train_positions(self, order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+        """Return this worker's positions in the training index in a batch of the epoch with this order.
+
+        The batches of a step, of all workers, stand side by side in the order: the rows of a step depend on nothing
+        but the size of all of them together (`global_batch`).
+        """
+        start = (batch * self.world_size + self.rank) * self.batch_size
         return order[np.arange(start, start + self.batch_size) % len(order)]
 
     def eval_positions(self, batch: int) -> range:
@@ -93,15 +104,3 @@ def epoch_order(row_groups: NDArray[np.int64], seed: int, epoch: int) -> NDArray
     for start in range(0, len(order), WINDOW_ROWS):
         rng.shuffle(order[start : start + WINDOW_ROWS])
     return order
-
-
-def learning_rate(step: int, total_steps: int, *, lr: float, warmup_fraction: float, final_lr_fraction: float) -> float:
-    """Return the learning rate of a step counted from 0: a linear rise, then half a cosine.
-
-    The cosine is equation 5 of Loshchilov and Hutter, "SGDR" (ICLR 2017, arXiv 1608.03983), without restarts.
-    """
-    warmup = round(warmup_fraction * total_steps)
-    if step < warmup:
-        return lr * (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, total_steps - warmup)
-    return lr * (final_lr_fraction + (1 - final_lr_fraction) * (1 + float(np.cos(np.pi * progress))) / 2)

@@ -49,13 +49,12 @@ class Watcher(threading.Thread):
         duration = format_duration(row["seconds"])
         logger.info("epoch %d/%d:%s%s (%s)%s", row["epoch"], self._schedule.epochs, loss, val, duration, skipped)
 
-    def _log_step(self, epoch: int, step: int, samples_per_s: float) -> None:
+    def _log_step(self, epoch: int, step: int, samples_per_s: float, data_wait: float) -> None:
         self.position = f"about step {step} of epoch {epoch}"
         steps = self._schedule.steps_per_epoch
         left = (self._schedule.epochs - epoch + 1) * steps - step
-        samples = left * self._schedule.batch_size * self._schedule.world_size
-        eta = format_duration(samples / samples_per_s)
+        eta = format_duration(left * self._schedule.global_batch / samples_per_s)
         logger.info(
-            "train: epoch %d/%d step %d/%d, %.1f img/s, %s left",
-            epoch, self._schedule.epochs, step, steps, samples_per_s, eta,
+            "train: epoch %d/%d step %d/%d, %.1f img/s, %.0f %% waiting for data, %s left",
+            epoch, self._schedule.epochs, step, steps, samples_per_s, 100 * data_wait, eta,
         )  # fmt: skip

@@ -111,7 +111,7 @@ def test_the_help_of_a_stage_shows_every_option_with_its_default(stage: str) -> 
         assert f" --{key} " in shown
         assert " ".join(doc.split()) in shown
     for default in (
-        "Learning rate at the end of the warm-up. [0.002]",
+        "Largest learning rate of the run. [0.002]",
         "and largest zoom. [0.75 1.5]",
         "early. [null]",
     ):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tests.unit.drawn_shapes import NUM_CLASSES, draw_shapes, to_batch
 from tests.unit.tiny_training import CARD
 from unet_ray.checkpoint import load_checkpoint, save_checkpoint
-from unet_ray.config_training import ModelSection
-from unet_ray.losses import segmentation_loss
+from unet_ray.config_training import LossSection, ModelSection
+from unet_ray.losses.segmentation import SegmentationLoss
 from unet_ray.metrics import count_confusion, score
 from unet_ray.model.blocks import ConvBlock, ResidualBlock, make_norm, make_up
 from unet_ray.model.build import build_model
@@ -59,8 +59,9 @@ def build(section: ModelSection) -> SegmentationNetwork:
 
 
 def loss_of(model: SegmentationNetwork, image_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
+    criterion = SegmentationLoss(LossSection(), torch.ones(model.head.out_channels))
     losses = [
-        weight * segmentation_loss(logits_BKHW, target_BHW, class_weights_K=None, dice_weight=0.5)
+        weight * criterion(logits_BKHW, target_BHW)
         for logits_BKHW, target_BHW, weight in compared(model(image_BCHW), mask_BHW)
     ]
     return torch.stack(losses).sum()
@@ -175,7 +176,15 @@ def test_a_network_comes_back_from_its_checkpoint(section: ModelSection, tmp_pat
     model = with_statistics(section)
     optimizer = torch.optim.AdamW(model.parameters())
     info = save_checkpoint(
-        str(tmp_path), card=card, model=model, optimizer=optimizer, step=1, epoch=1, miou=None, progress={}
+        str(tmp_path),
+        card=card,
+        model=model,
+        optimizer=optimizer,
+        step=1,
+        epoch=1,
+        metric="miou",
+        score=None,
+        progress={},
     )
     loaded = load_checkpoint(info)
     assert loaded.card == card

@@ -18,9 +18,9 @@ from tests.tally import Tally
 from unet_ray.table.read import open_table
 from unet_ray.table.verify import verify
 
-JOBS = 10
+JOBS = 8
 KILLS_PER_JOB = 2
-FRAMES = 800
+FRAMES = 640
 PREDICTED_FRACTION = 0.2
 SHARD_ROWS = {"prepare": 20, "predict": 8}
 VICTIMS = {"prepare": ("task", "node", "driver"), "predict": ("task", "actor", "node", "driver")}

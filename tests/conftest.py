@@ -1,5 +1,6 @@
 """Fixtures that more than one folder of tests uses."""
 
+import logging
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +14,16 @@ from unet_ray.faults import outlast, translated
 
 pytest.register_assert_rewrite("tests.storage_contract")
 pytest_plugins = ["tests.tally"]
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was() -> Iterator[None]:
+    """Undo what a command does to the logging of its process."""
+    ours = logging.getLogger("unet_ray")
+    handlers, propagate, level = ours.handlers, ours.propagate, ours.level
+    yield
+    ours.handlers, ours.propagate = handlers, propagate
+    ours.setLevel(level)
 
 
 @pytest.fixture(scope="session")

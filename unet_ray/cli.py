@@ -2,7 +2,8 @@
 
 The only place, with ``jobs/``, that reads argv, sets up logging and connects to Ray. Heavy imports wait until a
 command runs, so ``--help`` answers at once. Standard output carries one JSON line, the result; all else goes to
-standard error. Exit codes: 0 done, 1 a fault of ours, 2 the user's to fix, 130 and 143 stopped by a signal (`signals`).
+standard error. Exit codes: 0 done, 1 a fault of ours, 2 the user's to fix, 3 a result on the wrong side of
+what ``compare`` or ``drift`` was asked for, 130 and 143 stopped by a signal (`signals`).
 """
 
 import argparse
@@ -30,6 +31,7 @@ STAGES = {
     "augment": "a prepared dataset in, a picture of what training will see of it out",
     "model": "a configuration in, its network as a table and a drawing out",
     "train": "a prepared dataset in, checkpoints and a history out",
+    "tune": "a prepared dataset and a space of options in, a run for each trial and the best of them out",
     "predict": "frames and a checkpoint in, masks and counts out, exactly once",
     "report": "history and predictions in, one HTML page out",
 }
@@ -37,6 +39,7 @@ _ON_RAY = {
     "labels": "unet_ray.doctor.run",
     "prepare": "unet_ray.prepare",
     "train": "unet_ray.train.run",
+    "tune": "unet_ray.tuning",
     "predict": "unet_ray.predict.run",
 }
 _HERE = {
@@ -45,6 +48,12 @@ _HERE = {
     "report": "unet_ray.report.run",
 }
 _VERIFY = "re-hash and recount a dataset or predictions table"
+_COMPARE = "two predictions of the same frames in, how far they agree and what changed most out"
+_DRIFT = "predictions and those of known frames by the same checkpoint in, how far the frames have shifted out"
+_GATE = 3
+_EXPORT = "predictions in, a picture file for each mask out"
+_QUERY = "a table and SQL in, rows out"
+_PICK = "predictions in, a list of the frames to label first out: uncertain ones, of rare classes, of all sequences"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,11 +84,45 @@ def _run_command(arguments: Sequence[str]) -> int:
     verify = commands.add_parser("verify", help=_VERIFY, description=_VERIFY)
     verify.add_argument("uri", help="URI of the table")
     verify.add_argument("--gc", action="store_true", help="delete parts that no manifest lists")
+    compare = commands.add_parser("compare", help=_COMPARE, description=_COMPARE)
+    compare.add_argument("first", help="URI of a table of predictions")
+    compare.add_argument("second", help="URI of another, of the same frames")
+    compare.add_argument("--at-least", type=float, metavar="MIOU", help=f"exit with {_GATE} where they agree less")
+    drift = commands.add_parser("drift", help=_DRIFT, description=_DRIFT)
+    drift.add_argument("uri", help="URI of a table of predictions")
+    drift.add_argument("reference", help="URI of another, of known frames such as the validation split")
+    at_most = f"exit with {_GATE} where a number of all frames has shifted more, and not by chance"
+    drift.add_argument("--at-most", type=float, metavar="INDEX", help=at_most)
+    pick = commands.add_parser("pick", help=_PICK, description=_PICK)
+    pick.add_argument("uri", help="URI of a table of predictions")
+    pick.add_argument("output", help="URI of the CSV to write, a list as data.layout: list takes it")
+    pick.add_argument("--count", type=int, default=100, help="how many frames to pick [100]")
+    pick.add_argument("--gap", type=int, default=10, help="frames of a sequence as near as this show the same [10]")
+    export = commands.add_parser("export", help=_EXPORT, description=_EXPORT)
+    export.add_argument("uri", help="URI of a table of predictions")
+    export.add_argument("folder", help="URI of the folder to write")
+    kinds = ("index", "palette", "overlay")
+    export.add_argument("--as", dest="kind", choices=kinds, default="index", help="what the files show [index]")
+    export.add_argument("--where", metavar="SQL", help="condition on the columns of frames, such as miou < 0.5")
+    query = commands.add_parser("query", help=_QUERY, description=_QUERY)
+    query.add_argument("uri", help="URI of a dataset or predictions table")
+    query.add_argument("sql", help="SELECT over frames, classes, by_group, quarantine, or rows, the table itself")
     try:
         options = parser.parse_args(arguments)
     except ConfigError as error:
         return _fail(error)
-    return _guarded(lambda: _verify(options.uri, options.gc))
+    match options.command:
+        case "verify":
+            return _guarded(lambda: _verify(options.uri, options.gc))
+        case "query":
+            return _guarded(lambda: _query(options.uri, options.sql))
+        case "export":
+            return _guarded(lambda: _export(options.uri, options.folder, options.kind, options.where))
+        case "pick":
+            return _guarded(lambda: _pick(options.uri, options.output, options.count, options.gap))
+        case "drift":
+            return _guarded(lambda: _drift(options.uri, options.reference), partial(_gate_drift, options.at_most))
+    return _guarded(lambda: _compare(options.first, options.second), partial(_gate, options.at_least))
 
 
 def _run_stage(stage: str, argv: Sequence[str] | None) -> int:
@@ -92,7 +135,8 @@ def _run_stage(stage: str, argv: Sequence[str] | None) -> int:
             raise ConfigError(f"{option}: no such option{hint} (see unet-ray {stage} --help)")
         options = vars(namespace)
         path = options.pop("config")
-        typed = {key: _as_yaml(value) for key, value in options.items() if value is not None}
+        kinds = {key: field.type for key, field, _ in leaves()}
+        typed = {key: _as_yaml(value, kinds[key]) for key, value in options.items() if value is not None}
         config = _absolute(load_config(path, typed))
     except UnetRayError as error:
         return _fail(error)
@@ -127,12 +171,12 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message} (see {self.prog} --help)")
 
 
-def _as_yaml(value: str | list[str]) -> str:
+def _as_yaml(value: str | list[str], kind: Any) -> str:
     """Return a flag's value as YAML: the words of an option that takes several are a list, unless one is the whole."""
     if isinstance(value, str):
         return value
-    whole = len(value) == 1 and (value[0].startswith("[") or value[0] in ("null", *get_args(ClassWeights)))
-    return value[0] if whole else f"[{', '.join(value)}]"
+    whole = value[0].startswith("[") or value[0] in ("null", *get_args(ClassWeights)) or int in get_args(kind)
+    return value[0] if len(value) == 1 and whole else f"[{', '.join(value)}]"
 
 
 def _absolute(config: Config) -> Config:
@@ -152,6 +196,7 @@ def _absolute(config: Config) -> Config:
         data=resolve(config.data, "root", "dataset"),
         labels=resolve(config.labels, "centroids"),
         model=resolve(config.model, "encoder_weights"),
+        train=resolve(config.train, "start_from"),
         predict=predict,
     )
 
@@ -165,6 +210,7 @@ def _run(stage: str, config: Config) -> Mapping[str, Any]:
         "labels": f"{config.run_uri}/labels",
         "prepare": config.dataset_uri,
         "train": config.train_uri,
+        "tune": f"{config.run_uri}/tune",
         "predict": config.predictions_uri,
     }
     storage.check_output(outputs[stage], exclusive=not config.run.single_writer)
@@ -183,7 +229,54 @@ def _verify(uri: str, collect_garbage: bool) -> Mapping[str, Any]:
     return dataclasses.asdict(found)
 
 
-def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
+def _pick(uri: str, output: str, count: int, gap: int) -> Mapping[str, Any]:
+    from unet_ray import storage
+    from unet_ray.pick import run
+
+    return dataclasses.asdict(run(storage.absolute(uri.rstrip("/")), storage.absolute(output), count, gap))
+
+
+def _export(uri: str, folder: str, kind: str, where: str | None) -> Mapping[str, Any]:
+    from unet_ray import runtime, storage
+
+    uris = [storage.absolute(one.rstrip("/")) for one in (uri, folder)]
+    with runtime.connected(meanwhile=lambda: import_module("unet_ray.export")):
+        return dataclasses.asdict(import_module("unet_ray.export").run(*uris, kind, where))
+
+
+def _query(uri: str, sql: str) -> Mapping[str, Any]:
+    from unet_ray import storage
+    from unet_ray.query.run import run
+
+    return dataclasses.asdict(run(storage.absolute(uri.rstrip("/")), sql))
+
+
+def _compare(first: str, second: str) -> Mapping[str, Any]:
+    from unet_ray import runtime, storage
+
+    uris = [storage.absolute(uri.rstrip("/")) for uri in (first, second)]
+    with runtime.connected(meanwhile=lambda: import_module("unet_ray.compare")):
+        return dataclasses.asdict(import_module("unet_ray.compare").run(*uris))
+
+
+def _gate(at_least: float | None, result: Mapping[str, Any]) -> int:
+    """Return the exit code of a comparison; what nothing defines is not enough."""
+    return 0 if at_least is None or (result["miou"] or 0.0) >= at_least else _GATE
+
+
+def _drift(uri: str, reference: str) -> Mapping[str, Any]:
+    from unet_ray import storage
+    from unet_ray.drift import run
+
+    return dataclasses.asdict(run(*(storage.absolute(one.rstrip("/")) for one in (uri, reference))))
+
+
+def _gate_drift(at_most: float | None, result: Mapping[str, Any]) -> int:
+    """Return the exit code of a drift."""
+    return 0 if at_most is None or result["largest"] <= at_most else _GATE
+
+
+def _guarded(work: Callable[[], Mapping[str, Any]], code: Callable[[Mapping[str, Any]], int] = lambda result: 0) -> int:
     """Do the work with logging set up and output kept apart; turn errors into one line and a code."""
     out = sys.stdout
     handler = logging.StreamHandler(sys.stderr)
@@ -205,7 +298,7 @@ def _guarded(work: Callable[[], Mapping[str, Any]]) -> int:
         return _fail(known)
     out.write(json.dumps(result, ensure_ascii=False) + "\n")
     out.flush()
-    return 0
+    return code(result)
 
 
 class _OneLine(logging.Formatter):

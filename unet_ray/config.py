@@ -6,7 +6,7 @@ writing is `config_file`'s.
 """
 
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
 from unet_ray.config_input import DataSection, ImagesSection, LabelsSection, LayoutName, SyntheticSection, VideoSection
 from unet_ray.config_training import AugmentSection, LossSection, ModelSection, OptimSection, TrainSection
@@ -15,6 +15,11 @@ from unet_ray.section import require, require_no_secret, section
 Arithmetic = Literal["bf16", "fp16", "fp32"]
 Precision = Literal["auto", Arithmetic]
 Split = Literal["train", "val", "test"]
+Flips = Literal["none", "horizontal", "both"]
+Plane = Literal["confidence", "second_mask"]
+
+SCALE_STEPS = 4
+"""Scales of test-time augmentation are multiples of one part in so many."""
 
 
 @section
@@ -63,14 +68,28 @@ class PredictSection:
     """Frames per forward pass."""
     shard_rows: int = 512
     """Rows in a shard, the unit that is sealed: what a crash can cost."""
+    forward_pixels: int = 2**22
+    """Most pixels in a forward pass: more frames take turns, larger ones are cut into tiles that give the same mask."""
+    flips: Flips = "none"
+    """Average the probabilities of each frame with those of its left-right (horizontal), or of all its flips (both)."""
+    scales: tuple[float, ...] = (1.0,)
+    """Average the probabilities of each frame at these sizes: multiples of 0.25 times its own."""
+    planes: tuple[Plane, ...] = ()
+    """What to store for each pixel beside its class: confidence (in 1/255), second_mask (the next class)."""
     mask_encoding: Literal["raw", "png"] = "raw"
-    """How pred_mask is stored: raw uint8 rows (smallest, fastest) or PNG (opens anywhere)."""
+    """How masks and planes are stored: raw uint8 rows (smallest, fastest) or PNG (opens anywhere)."""
 
     def __post_init__(self) -> None:
         require_no_secret("predict", images=self.images, masks=self.masks, output=self.output)
         require_no_secret("predict", checkpoint=self.checkpoint)
         require(self.batch_size >= 1, "predict.batch_size", ">= 1", self.batch_size)
         require(self.shard_rows >= 1, "predict.shard_rows", ">= 1", self.shard_rows)
+        require(self.forward_pixels >= 1024, "predict.forward_pixels", ">= 1024", self.forward_pixels)
+        even = all(scale * SCALE_STEPS % 1 == 0 and 0.25 <= scale <= 4 for scale in self.scales)
+        rule = "multiples of 0.25 in 0.25..4, each once, one at least"
+        ok = even and 0 < len(self.scales) == len(set(self.scales))
+        require(ok, "predict.scales", rule, self.scales)
+        require(len(self.planes) == len(set(self.planes)), "predict.planes", "each named once", self.planes)
 
 
 @section
@@ -78,7 +97,7 @@ class ReportSection:
     """The page."""
 
     panels: int = 4
-    """Frames shown of each kind: best, worst, random."""
+    """Frames shown of each kind: best, worst, most uncertain, random."""
 
     def __post_init__(self) -> None:
         require(0 <= self.panels <= 20, "report.panels", "in 0..20", self.panels)
@@ -90,17 +109,65 @@ class ScalingSection:
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where the network runs; auto takes GPUs when the cluster has them."""
-    num_workers: int = 1
-    """Training workers."""
+    num_workers: int | tuple[int, int] = 1
+    """Training workers; two numbers are the fewest and the most, between which a run follows the cluster."""
     predictors: int | None = None
     """Prediction actors; null takes one per GPU, or one per two CPU cores."""
     precision: Precision = "auto"
     """Arithmetic of the network: fp32, bf16 or fp16; auto takes bf16 where the hardware has it, else fp32."""
 
     def __post_init__(self) -> None:
-        require(self.num_workers >= 1, "scaling.num_workers", ">= 1", self.num_workers)
+        fewest, most = self.workers
+        require(1 <= fewest <= most, "scaling.num_workers", ">= 1, or two such numbers, fewest first", self.num_workers)
         ok = self.predictors is None or self.predictors >= 1
         require(ok, "scaling.predictors", ">= 1 or null", self.predictors)
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """The fewest and the most training workers."""
+        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+
+
+@section
+class Range:
+    """A range of numbers to draw from: evenly, or evenly in their logarithms."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        rule = "a range with low < high" + (", low > 0" if self.log else "")
+        require(self.low < self.high and (self.low > 0 or not self.log), "tune.space", rule, (self.low, self.high))
+
+    @property
+    def width(self) -> float:
+        """How far it reaches."""
+        return self.high - self.low
+
+
+@section
+class TuneSection:
+    """A search over options of training."""
+
+    space: dict[str, tuple[Any, ...] | Range] | None = None
+    """What to vary: by option, a list of values or {low, high, log}."""
+    trials: int = 16
+    """Most runs of the search."""
+    grace_epochs: int = 5
+    """Epochs that every trial trains."""
+    reduction: int = 3
+    """One trial in so many goes on, each time as many times further as this."""
+    concurrent: int = 1
+    """Trials at a time; they share the cluster."""
+
+    def __post_init__(self) -> None:
+        for key, values in (self.space or {}).items():
+            require(values != (), "tune.space", f"a list of values or a range for {key}", values)
+        require(1 <= self.trials <= 1000, "tune.trials", "in 1..1000", self.trials)
+        require(self.grace_epochs >= 1, "tune.grace_epochs", ">= 1", self.grace_epochs)
+        require(self.reduction >= 2, "tune.reduction", ">= 2", self.reduction)
+        require(self.concurrent >= 1, "tune.concurrent", ">= 1", self.concurrent)
 
 
 @section
@@ -121,6 +188,7 @@ class Config:
     predict: PredictSection = field(default_factory=PredictSection)
     report: ReportSection = field(default_factory=ReportSection)
     scaling: ScalingSection = field(default_factory=ScalingSection)
+    tune: TuneSection = field(default_factory=TuneSection)
 
     def __post_init__(self) -> None:
         model, sizes, crop = self.model, self.model.sizes, self.augment.crop

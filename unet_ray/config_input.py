@@ -45,6 +45,10 @@ class DataSection:
     """Share of images (of groups, by group) that validate; not used with data.folds."""
     test_fraction: float = 0.0
     """Share of images (of groups, by group) kept for testing."""
+    val_groups: tuple[str, ...] = ()
+    """group: names of the groups that validate, such as a city or a sequence; instead of the fractions."""
+    test_groups: tuple[str, ...] = ()
+    """group: names of the groups kept for testing; instead of the fractions."""
     folds: int | None = None
     """ratio, group, contiguous: number of folds of what is not kept for testing; instead of data.val_fraction."""
     fold: int = 0
@@ -75,6 +79,7 @@ class DataSection:
         require(0 <= self.test_fraction < 1, "data.test_fraction", "in [0, 1)", self.test_fraction)
         both = self.test_fraction + (0 if self.folds else self.val_fraction)
         require(both < 1, "data.test_fraction", "below 1 together with data.val_fraction", both)
+        self._check_named_groups()
         require(self.folds is None or self.folds >= 2, "data.folds", ">= 2 or null", self.folds)
         if self.folds is not None:
             cut = self.split in ("ratio", "group", "contiguous")
@@ -85,6 +90,23 @@ class DataSection:
         require(0 <= fraction <= 1, "data.max_quarantined_fraction", "in [0, 1]", fraction)
         in_a_row = self.max_quarantined_in_a_row
         require(in_a_row >= 1, "data.max_quarantined_in_a_row", ">= 1", in_a_row)
+
+    @property
+    def has_named_groups(self) -> bool:
+        """Tell whether groups are held out by their names rather than by shares."""
+        return bool(self.val_groups or self.test_groups)
+
+    def _check_named_groups(self) -> None:
+        if not self.has_named_groups:
+            return
+        key = "data.val_groups" if self.val_groups else "data.test_groups"
+        require(self.split == "group", "data.split", f"group with {key}", self.split)
+        require(self.folds is None, "data.folds", f"null with {key}", self.folds)
+        require(
+            self.test_fraction == 0, "data.test_fraction", f"0 with {key}, use data.test_groups", self.test_fraction
+        )
+        both = sorted({*self.val_groups} & {*self.test_groups})
+        require(not both, "data.test_groups", "none of data.val_groups", both)
 
 
 @section

@@ -284,6 +284,10 @@ class TrainSection:
     """Stop after this many scored epochs without a better train.metric; null never stops early."""
     checkpoint_every_steps: int | None = None
     """Also save a checkpoint within epochs, after each so many steps; null only saves after epochs."""
+    start_from: str | None = None
+    """Begin with the weights of another run: URI of a checkpoint, or of a train folder for its best; null: anew."""
+    mlflow_experiment: str | None = None
+    """Also send settings and scores to this experiment of the MLflow server of MLFLOW_TRACKING_URI; null: to none."""
     max_failures: int = 3
     """How often dead workers are replaced before the job gives up."""
 
@@ -295,4 +299,5 @@ class TrainSection:
         require(self.patience is None or self.patience >= 1, "train.patience", ">= 1 or null", self.patience)
         every = self.checkpoint_every_steps
         require(every is None or every >= 1, "train.checkpoint_every_steps", ">= 1 or null", every)
+        require_no_secret("train", start_from=self.start_from)
         require(self.max_failures >= 0, "train.max_failures", ">= 0", self.max_failures)

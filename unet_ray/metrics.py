@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unet_ray.schema import IGNORE_INDEX
 
+_VALUES = 256
 _EXACT_PIXELS = 2**24  # OpenCV's histograms count in float32, which is exact up to here
 
 
@@ -28,12 +29,22 @@ def count_confusion(true_mask: NDArray[np.uint8], pred_mask: NDArray[np.uint8], 
     Returns:
         ``(K, K)`` int64.
     """
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    rows = max(1, _EXACT_PIXELS // true_mask.shape[1])
-    bounds = [0.0, float(num_classes)]
-    for top in range(0, true_mask.shape[0], rows):
-        planes = [np.ascontiguousarray(mask[top : top + rows]) for mask in (true_mask, pred_mask)]
-        counts += cv2.calcHist(planes, [0, 1], None, [num_classes] * 2, bounds * 2).astype(np.int64)
+    return count_pairs(true_mask, pred_mask, num_classes, num_classes)
+
+
+def count_pairs(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], first_size: int, second_size: int
+) -> NDArray[np.int64]:
+    """Count the pixels of two ``(H, W)`` uint8 planes by the values they have in both, ``(first_size, second_size)``.
+
+    Pixels of larger values are not counted.
+    """
+    counts = np.zeros((first_size, second_size), np.int64)
+    rows = max(1, _EXACT_PIXELS // first.shape[1])
+    bounds = [0.0, float(first_size), 0.0, float(second_size)]
+    for top in range(0, first.shape[0], rows):
+        planes = [np.ascontiguousarray(plane[top : top + rows]) for plane in (first, second)]
+        counts += cv2.calcHist(planes, [0, 1], None, [first_size, second_size], bounds).astype(np.int64)
     return counts
 
 
@@ -41,6 +52,16 @@ def count_classes(mask: NDArray[np.uint8], num_classes: int) -> tuple[NDArray[np
     """Return the ``(K,)`` int64 pixels of each class, and the number of ignored pixels."""
     counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
     return counts[:num_classes].astype(np.int64), int(counts[IGNORE_INDEX])
+
+
+def sum_by_class(mask: NDArray[np.uint8], values: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    """Return the ``(K,)`` int64 sums of ``(H, W)`` uint8 values over the pixels of each class."""
+    return count_pairs(mask, values, num_classes, _VALUES) @ np.arange(_VALUES)
+
+
+def measure_boundaries(mask: NDArray[np.uint8]) -> int:
+    """Return the length of all boundaries between classes of an ``(H, W)`` mask in px: neighbours that differ."""
+    return int(np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1]))
 
 
 def median_frequency_weights(

@@ -21,6 +21,7 @@ KEEP_HEAP = {
 the kernel, which about doubles the speed. It works only when set before the process starts."""
 
 _RAY_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon the end of a worker is noticed, good or bad
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # train workers keep the driver's working directory
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # we log our own
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its warnings are about Ray's inside
@@ -110,9 +111,46 @@ def require_cpu() -> None:
         raise ResourceError("the cluster has no CPU for tasks; start a worker node, or a head with --num-cpus")
 
 
-def plan_training(scaling: ScalingSection) -> Resources:
-    """Divide the cluster for training (see `divide`)."""
-    return divide(scaling, scaling.num_workers, "scaling.num_workers", _nodes())
+def plan_training(scaling: ScalingSection, share: int = 1) -> Resources:
+    """Divide the cluster for training (see `divide`), for a run that gets one of so many shares of every node.
+
+    An elastic run has a worker on each GPU, or on each node without GPUs. It begins with as many as there are now.
+
+    Raises:
+        ResourceError: There are too few CPUs, GPUs or nodes, or an elastic run could use up the CPUs of a node.
+    """
+    nodes = [Node(cpus=node.cpus // share, gpus=-(-node.gpus // share)) for node in _nodes()]
+    return divide_for_training(scaling, nodes)
+
+
+def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resources:
+    """Divide nodes as `plan_training` says."""
+    key, (fewest, most) = "scaling.num_workers", scaling.workers
+    if fewest == most:
+        return divide(scaling, most, key, nodes)
+    if _device(scaling, sum(node.gpus for node in nodes)) == "gpu":
+        places = sum(min(node.cpus, node.gpus) for node in nodes)
+        return divide(scaling, max(fewest, min(places, most)), key, nodes)
+    sizes = sorted(node.cpus for node in nodes if node.cpus)
+    each = sizes[0] - max(1, sizes[0] // 4) if sizes else 0
+    if not each or any(size % each == 0 for size in sizes):
+        found = f"nodes of {', '.join(map(str, sizes))}" if sizes else "none"
+        raise ResourceError(
+            f"{key}: from {fewest} to {most} workers need nodes of one size, of 3 CPUs at least, so that each has some "
+            f"left for data tasks; the cluster has {found}; give one number, or other nodes"
+        )
+    networks = min(most, sum(size // each for size in sizes))
+    if networks < fewest:
+        raise ResourceError(
+            f"{key}: {fewest} workers need a node each, the cluster has {len(sizes)}; lower it or add nodes"
+        )
+    return Resources(
+        device="cpu",
+        num_networks=networks,
+        cpus_per_network=each,
+        threads_per_network=max(1, min(each, _real_cores(sum(sizes)) // networks)),
+        data_cpus=sum(sizes) - networks * each,
+    )
 
 
 def plan_prediction(scaling: ScalingSection) -> Resources:

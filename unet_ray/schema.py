@@ -6,7 +6,7 @@ Plain Arrow types only, so that DuckDB, Spark and Delta readers open the files. 
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 IGNORE_INDEX = 255
 """Mask value on disk and in the loss that means "no label"."""
@@ -73,14 +73,30 @@ PREDICTION = pa.schema(
         pa.field("pred_mask", pa.large_binary()),  # (H, W) uint8 class ids: raw rows or PNG (predict.mask_encoding)
         pa.field("height", pa.int32()),
         pa.field("width", pa.int32()),
+        pa.field("channel_sum", pa.list_(pa.int64())),  # (3,) sum of R, G, B over all pixels
         pa.field("class_pixels", pa.list_(pa.int64())),  # (K,) pixels predicted as each class
         pa.field("ignored_pixels", pa.int64()),  # pixels without truth; null without a true mask
         pa.field("confusion", pa.list_(pa.int64())),  # (K * K,) row-major true x predicted; null without truth
+        pa.field("calibration", pa.list_(pa.int64())),  # (3 * 15,) `calibration.count_calibration`; null without truth
+        pa.field("confidence_sum", pa.list_(pa.int64())),  # (K,) probability, in 1/255, over the pixels of each class
+        pa.field("entropy_sum", pa.int64()),  # entropy of a pixel's probabilities, in 1/255 of log(K), over all pixels
+        pa.field("boundary_length", pa.int64()),  # pairs of pixels side by side or one above the other of two classes
+        pa.field("confidence", pa.large_binary()),  # (H, W) uint8 probability in 1/255; null unless in predict.planes
+        pa.field("second_mask", pa.large_binary()),  # (H, W) uint8 second class; null unless in predict.planes
     ]
 )
 """Predictions: one row per frame."""
 
-PREDICTION_SUMMED = ("class_pixels", "ignored_pixels", "confusion")
+PREDICTION_SUMMED = (
+    "channel_sum",
+    "class_pixels",
+    "ignored_pixels",
+    "confusion",
+    "calibration",
+    "confidence_sum",
+    "entropy_sum",
+    "boundary_length",
+)
 """Integer columns of `PREDICTION` whose sums over ok rows stand in every seal."""
 
 MANIFEST = pa.schema(

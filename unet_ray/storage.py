@@ -290,6 +290,12 @@ def delete(uri: str) -> None:
     outlast(lambda: _delete(uri), seconds=_BROKEN_CONNECTION_S)
 
 
+def delete_all(uri: str) -> None:
+    """Delete every object under a URI."""
+    for item in list_objects(uri):
+        delete(item.uri)
+
+
 def _delete(uri: str) -> None:
     with translated("delete", uri):
         if is_remote(uri):

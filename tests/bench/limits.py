@@ -1,6 +1,7 @@
-"""What the network alone can do on this machine: run in a process of its own, with the allocator the jobs use.
+"""What the network alone can do on this machine, and what the cores can: run in a process of its own.
 
-``python -m tests.bench.limits forward|step WIDTH HEIGHT WIDTH_PX BATCH PRECISION THREADS`` prints images per second.
+``python -m tests.bench.limits forward|step|plain WIDTH HEIGHT WIDTH_PX BATCH PRECISION THREADS`` prints images per
+second, ``python -m tests.bench.limits product SIZE PRECISION THREADS`` 10^9 floating-point operations per second.
 """
 
 import statistics
@@ -19,14 +20,14 @@ from unet_ray.train.optimizers import make_optimizer
 
 CLASSES = 11
 SECONDS = 12.0
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def forward(width: int, height: int, width_px: int, batch: int, precision: str) -> Callable[[], object]:
     """Return one forward pass of the folded network over a batch that is already normalised: no decode, no argmax."""
     segmenter = Segmenter(UNet(CLASSES, width, 4), [100.0] * 3, [50.0] * 3, torch.device("cpu"), precision)  # type: ignore[arg-type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     padded = height + -height % 16, width_px + -width_px % 16
-    image = torch.randn(batch, 3, *padded, dtype=dtype).to(memory_format=torch.channels_last)
+    image = torch.randn(batch, 3, *padded, dtype=DTYPES[precision]).to(memory_format=torch.channels_last)
 
     def run() -> object:
         with torch.inference_mode():
@@ -57,12 +58,37 @@ def step(width: int, height: int, width_px: int, batch: int, precision: str) -> 
     return run
 
 
+def plain(width: int, height: int, width_px: int, batch: int, precision: str) -> Callable[[], object]:
+    """Return one training step as most scripts take it: fp32, channels first, plain Adam and cross-entropy."""
+    model = UNet(CLASSES, width, 4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    image = torch.randn(batch, 3, height, width_px)
+    mask = torch.from_numpy(np.random.default_rng(0).integers(0, CLASSES, (batch, height, width_px)))
+    criterion = torch.nn.CrossEntropyLoss(ignore_index=255)
+
+    def run() -> object:
+        optimizer.zero_grad()
+        loss = criterion(model(image), mask)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return run
+
+
+def product(size: int, precision: str) -> Callable[[], object]:
+    """Return a product of two square matrices, which is as near to the peak of the cores as anything gets."""
+    one, two = (torch.randn(size, size, dtype=DTYPES[precision]) for _ in range(2))
+    return lambda: one @ two
+
+
 def main() -> None:
     """Print the median rate over a few seconds, after a warm-up."""
     what, *numbers, precision, threads = sys.argv[1:]
-    width, height, width_px, batch = map(int, numbers)
+    arguments = [int(number) for number in numbers]
     torch.set_num_threads(int(threads))
-    run = {"forward": forward, "step": step}[what](width, height, width_px, batch, precision)
+    run = {"forward": forward, "step": step, "plain": plain, "product": product}[what](*arguments, precision)
+    amount = 2 * arguments[0] ** 3 / 1e9 if what == "product" else arguments[-1]
     for _ in range(3):
         run()
     seconds = []
@@ -71,7 +97,7 @@ def main() -> None:
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    sys.stdout.write(f"{batch / statistics.median(seconds)}\n")
+    sys.stdout.write(f"{amount / statistics.median(seconds)}\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ import torch
 
 from tests.bench import labels
 from tests.bench.clock import Clock, row
+from tests.bench.limits import CLASSES
 from tests.bench.peers import plain_recipe
 from tests.bench.preparation import measure_prepare
 from unet_ray import prepare, runtime
+from unet_ray.architecture.trace import trace
 from unet_ray.checkpoint import ModelCard, save_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import parse_config
@@ -129,13 +132,20 @@ def measure_train(config: Config) -> list[dict[str, Any]]:
     prepare.run(config)
     resources = runtime.plan_training(config.scaling)
     precision = resolve_precision("auto", torch.device("cpu"))
-    limit_arguments = ("step", WIDTH, *CROP, TRAIN_BATCH, precision, resources.threads_per_network)
+    threads = resources.threads_per_network
+    limit_arguments = ("step", WIDTH, *CROP, TRAIN_BATCH, precision, threads)
     limits = [limit(*limit_arguments)]
     train.run(config)
     limits.append(limit(*limit_arguments))
-    rates = [epoch["samples_per_s"] for epoch in read_history(config.train_uri) if epoch["epoch"] >= 2]
+    step = statistics.mean(limits)
+    plain = limit("plain", WIDTH, *CROP, TRAIN_BATCH, "fp32", threads, environment={})
+    ours = statistics.median(epoch["samples_per_s"] for epoch in read_history(config.train_uri) if epoch["epoch"] >= 2)
+    giga_operations = 2 * 3 * trace(config.model, CLASSES, CROP).macs / 1e9  # backward: twice the forward pass
+    peak = limit("product", 2048, precision, threads)
     return [
-        row("train, after the first epoch", statistics.median(rates), "samples/s", "step only", statistics.mean(limits))
+        row("train, after the first epoch", ours, "samples/s", "step only", step),
+        row("train, after the first epoch", ours, "samples/s", "plain fp32 step, data in memory", plain),
+        row("train, step only", giga_operations * step, "GFLOP/s", f"matrix product in {precision}", peak),
     ]
 
 
@@ -181,10 +191,10 @@ def save_untrained(config: Config) -> None:
     )
 
 
-def limit(what: str, *arguments: object) -> float:
-    """Measure a limit (`limits`) in a process of its own while Ray idles."""
+def limit(what: str, *arguments: object, environment: Mapping[str, str] = runtime.KEEP_HEAP) -> float:
+    """Measure a limit (`limits`) in a process of its own while Ray idles, by default with the allocator of our jobs."""
     command = [sys.executable, "-m", "tests.bench.limits", what, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **runtime.KEEP_HEAP})
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
     return float(done.stdout)
 
 

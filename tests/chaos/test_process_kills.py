@@ -12,16 +12,19 @@ from typing import Literal
 import pytest
 import yaml
 
-from tests.chaos.jobs import FIRST_SEED, Experiment, Nodes, table_hash, wait_for
+from tests.faults.inline import write_checkpoint
 from tests.integration.conftest import TINY
+from tests.jobs import FIRST_SEED, Experiment, table_hash, wait_for
+from tests.nodes import Nodes
 from tests.tally import Tally
+from unet_ray.config_file import load_config
 from unet_ray.table.read import open_table
 from unet_ray.table.verify import verify
 
-JOBS = 8
+JOBS = 6
 KILLS_PER_JOB = 2
 FRAMES = 640
-PREDICTED_FRACTION = 0.2
+PREDICTED_FRACTION = 0.4
 SHARD_ROWS = {"prepare": 20, "predict": 8}
 VICTIMS = {"prepare": ("task", "node", "driver"), "predict": ("task", "actor", "node", "driver")}
 Stage = Literal["prepare", "predict"]
@@ -37,7 +40,7 @@ class Calm:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with Nodes() as running:
+    with Nodes(1, 1, head=2) as running:
         yield running
 
 
@@ -46,7 +49,7 @@ def experiment(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Experi
     folder = tmp_path_factory.mktemp("chaos")
     document = {**TINY, "run": {"storage": str(folder), "name": "run"}}
     document["synthetic"] = {"sequences": 20, "frames": FRAMES // 20, "height": 48, "width": 64}
-    document["train"] = {"epochs": 1, "batch_size": 8}
+    document["model"] = {"width": 32, "depth": 3}  # so that prediction takes seconds, in which it can be disturbed
     document["data"] = {
         **TINY["data"], "split": "hash", "val_fraction": 1 - PREDICTED_FRACTION, "shard_rows": SHARD_ROWS["prepare"]
     }  # fmt: skip
@@ -55,8 +58,9 @@ def experiment(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Experi
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(document))
     found = Experiment(path=path, environment=nodes.environment)
-    for stage in ("prepare", "train", "predict"):
-        found.finish(stage)
+    found.finish("prepare")
+    write_checkpoint(load_config(str(path)))
+    found.finish("predict")
     return found
 
 
@@ -112,7 +116,7 @@ def reach(
 
 
 def disturb(victim: str, process: "subprocess.Popen[str]", nodes: Nodes, rng: random.Random) -> int:
-    """Kill one of a kind; return how many were killed."""
+    """Kill one of a kind, as soon as there is one; return how many were killed, 0 if the job ended before."""
     if victim == "driver":
         process.kill()
         process.wait()
@@ -120,4 +124,5 @@ def disturb(victim: str, process: "subprocess.Popen[str]", nodes: Nodes, rng: ra
     if victim == "node":
         nodes.kill_node(rng)
         return 1
-    return int(nodes.kill_worker(rng, "ray::MapWorker(" if victim == "actor" else "ray::ReadRange"))
+    names = ("ray::MapWorker(",) if victim == "actor" else ("ray::ReadRange", "ray::MapBatches(")
+    return int(wait_for(lambda: nodes.kill_worker(rng, names), process))

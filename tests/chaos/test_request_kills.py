@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.chaos.jobs import DEADLINE_S, FIRST_SEED, Experiment, Nodes
 from tests.faults.published import read_published
 from tests.faults.store import Answer, Kill, Reset, Rule
 from tests.faults.trials import TABLES, Job, Stage, Undisturbed, WatchedStore, compare, draw_input, experiment
+from tests.jobs import DEADLINE_S, FIRST_SEED, Experiment
+from tests.nodes import Nodes
 from tests.tally import Tally
 from unet_ray.config_file import dump_config
 
@@ -40,7 +41,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     with WatchedStore("", draw_input()) as store, pytest.MonkeyPatch.context() as environment:
         for name, value in store.environment.items():
             environment.setenv(name, value)
-        with Nodes() as nodes:
+        with Nodes(1, 1, head=2) as nodes:
             job = Experiment(path=path, environment=nodes.environment)
             yield Laboratory(store=store, experiment=job, undisturbed=run_undisturbed(store, job))
 
@@ -89,7 +90,7 @@ def test_a_driver_that_dies_at_a_request_is_followed_by_one_that_finishes(
     seed: int, laboratory: Laboratory, tally: Tally
 ) -> None:
     rng = random.Random(seed)
-    stage: Stage = "prepare" if seed % 2 else "predict"
+    stage: Stage = "prepare" if seed % 4 else "predict"
     clean, store = laboratory.undisturbed[stage], laboratory.store
     store.restore(clean.before)
     store.watch(TABLES[stage])

@@ -15,7 +15,7 @@ from unet_ray import prepare, runtime
 from unet_ray.checkpoint import find_checkpoint, list_checkpoints
 from unet_ray.train import run as train
 
-OUTAGE_S = 75  # longer than the clients try by themselves
+OUTAGE_S = 45  # longer than the 30 s for which the clients try by themselves
 
 
 @pytest.fixture

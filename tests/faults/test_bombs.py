@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.bombs import make_bombs, make_duds
 
-MOST_RESIDENT_MB = 300
+MOST_FOR_FILES_MB = 100  # beside what is imported, which differs by tens from machine to machine
 SLOWEST_S = 2.0
 
 # Imports what a decode task imports and reads every file, both as an image and as a mask. The high-water mark is the
@@ -57,4 +57,4 @@ def test_a_worker_stays_small_while_it_refuses_every_bomb_at_once(tmp_path: Path
         assert mask == ("lossy_mask" if name == "exif.jpg" else expected), name
         assert seconds < SLOWEST_S, (name, seconds)
     assert len(found["files"]) == len(bombs) + len(duds)
-    assert found["peak"] < MOST_RESIDENT_MB, found
+    assert found["peak"] - found["imports"] < MOST_FOR_FILES_MB, found

@@ -68,11 +68,8 @@ def count(folder: Path, pattern: str) -> int:
 def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Path, tmp_path: Path) -> None:
     run("prepare", experiment)
 
-    # Training: terminated before its first checkpoint, killed after it, against a run that nobody disturbed.
+    # Training: killed after its second checkpoint, against a run that nobody disturbed.
     checkpoints = tmp_path / "run" / "train" / "checkpoints"
-    code, said = stop_when(lambda: count(checkpoints, "*") >= 1, ["train", str(experiment)], signal.SIGTERM)
-    assert code == 143, said
-    assert f"to go on: unet-ray train {experiment}" in said
     code, _ = stop_when(lambda: count(checkpoints, "*/MANIFEST.json") >= 2, ["train", str(experiment)], signal.SIGKILL)
     assert code == -signal.SIGKILL
     left = [path for path in (checkpoints.parent / "_ray").rglob("*") if path.is_file()]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.conftest import tiny_config
-from unet_ray import prepare, storage
+from tests.unit.image_files import encode
+from unet_ray import compare, drift, prepare, storage
 from unet_ray.checkpoint import find_checkpoint
 from unet_ray.config import Config
-from unet_ray.errors import PlanMismatchError
+from unet_ray.datasets import synthetic
+from unet_ray.errors import ConfigError, PlanMismatchError
 from unet_ray.history import read_history
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.predict import run as predict
@@ -23,7 +26,8 @@ from unet_ray.train import run as train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-MASKS = ["row_id", "image_id", "group", "frame", "pred_mask", "class_pixels", "confusion"]
+SUMS = ["channel_sum", "class_pixels", "confusion", "calibration", "confidence_sum", "entropy_sum", "boundary_length"]
+MASKS = ["row_id", "image_id", "group", "frame", "pred_mask", *SUMS]
 
 
 def run_all(config: Config) -> predict.PredictResult:
@@ -92,16 +96,56 @@ def test_finished_stages_are_left_alone_and_other_settings_are_refused_by_name(
         predict.run(tiny_config(root, predict__split="train"))
 
 
-def test_masks_stored_as_png_hold_the_same_ids(finished: tuple[Config, predict.PredictResult], tmp_path: Path) -> None:
+def test_planes_hold_what_the_sums_count_and_tiles_and_png_give_the_same_masks(
+    finished: tuple[Config, predict.PredictResult], tmp_path: Path
+) -> None:
     config, _ = finished
     output = str(tmp_path / "png")
-    predict.run(tiny_config(Path(config.run.storage), predict__mask_encoding="png", predict__output=output))
-    columns = ["row_id", "pred_mask", "height", "width"]
-    raw, png = (open_table(uri).read(columns).to_pylist() for uri in (config.predictions_uri, output))
-    for one, two in zip(raw, png, strict=True):
+    predict.run(
+        tiny_config(
+            Path(config.run.storage), predict__mask_encoding="png", predict__output=output,
+            predict__planes="[confidence, second_mask]", predict__forward_pixels="1024",
+        )
+    )  # fmt: skip
+    planes = ["pred_mask", "confidence", "second_mask"]
+    columns = [*planes, "height", "width", "class_pixels", "confidence_sum", "entropy_sum"]
+    whole, tiled = (open_table(uri).read(columns).to_pylist() for uri in (config.predictions_uri, output))
+    for one, two in zip(whole, tiled, strict=True):
         size = one["height"], one["width"]
         mask = decode_stored_mask(one["pred_mask"], *size, "raw")
-        np.testing.assert_array_equal(mask, decode_stored_mask(two["pred_mask"], *size, "png"))
+        same, confidence, second = (decode_stored_mask(two[name], *size, "png") for name in planes)
+        assert (one["confidence"], one["second_mask"]) == (None, None)
+        assert (mask == same).mean() > 0.99
+        assert (second != same).all()
+        sums = [int(confidence[same == class_id].sum()) for class_id in range(len(two["class_pixels"]))]
+        assert two["confidence_sum"] == sums
+        assert abs(sum(one["confidence_sum"]) / sum(sums) - 1) < 0.01
+        assert 0 < two["entropy_sum"] < 255 * mask.size
+        assert abs(one["entropy_sum"] / two["entropy_sum"] - 1) < 0.01
+    totals = open_table(output).success.totals
+    assert totals["entropy_sum"] == [sum(row["entropy_sum"] for row in tiled)]
+    assert totals["confidence_sum"] == np.sum([row["confidence_sum"] for row in tiled], axis=0).tolist()
+
+
+def test_flipped_and_scaled_views_change_masks_a_little_and_have_a_table_of_their_own(
+    finished: tuple[Config, predict.PredictResult], tmp_path: Path
+) -> None:
+    config, plain = finished
+    views = {"predict__flips": "horizontal", "predict__scales": "[1, 1.5]"}
+    with pytest.raises(PlanMismatchError, match=r'predict\.flips: .* was begun with "none", this job has "horizontal"'):
+        predict.run(tiny_config(Path(config.run.storage), **views))
+    output = str(tmp_path / "views")
+    result = predict.run(tiny_config(Path(config.run.storage), predict__output=output, **views))
+    assert result.ok == plain.ok
+    assert result.miou != plain.miou
+    assert result.miou is not None
+    assert plain.miou is not None
+    assert abs(result.miou - plain.miou) < 0.2
+    found = compare.run(config.predictions_uri, output)
+    assert found.compared == plain.ok
+    assert found.pixel_agreement is not None
+    assert 0.5 < found.pixel_agreement < 1
+    assert 0 < len(found.most_changed) <= 7
 
 
 def test_two_workers_count_every_validation_row_once_and_as_one_worker_does(
@@ -122,28 +166,36 @@ def test_two_workers_count_every_validation_row_once_and_as_one_worker_does(
     assert sum(read_history(two.train_uri)[-1]["confusion"]) == sum(first["confusion"])
 
 
-def test_early_stopping_ends_the_run_for_good(
+def test_a_run_begins_where_another_ended_and_early_stopping_ends_it_for_good(
     finished: tuple[Config, predict.PredictResult], make_config: Callable[..., Config]
 ) -> None:
+    before, answers = finished
     config = make_config(
-        train__epochs="30", train__patience="1", optim__lr="1e-9", data__dataset=finished[0].dataset_uri
-    )
+        train__epochs="30", train__patience="1", train__start_from=before.train_uri, optim__lr="1e-9",
+        data__dataset=before.dataset_uri,
+    )  # fmt: skip
     result = train.run(config)
+    assert read_history(config.train_uri)[0]["miou"] == answers.miou
     assert result.epochs < 30
     assert read_history(config.train_uri)[-1]["epoch"] == result.epochs
     assert train.run(config).already_complete
 
 
-def test_resized_datasets_train_at_that_size_and_predict_frames_of_any_other(
+def test_resized_datasets_train_an_unpadded_network_that_predicts_frames_of_any_size(
     finished: tuple[Config, predict.PredictResult], make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     frames = f"{finished[0].run_uri}/frames"
-    changes = {"data__root": frames, "data__resize": "[32, 48]", "train__epochs": "1"}
+    changes = {
+        "data__root": frames, "data__resize": "[32, 48]", "train__epochs": "1",
+        "model__kind": "unet_valid", "loss__border_classes": "[car]", "augment__elastic": "1.0",
+    }  # fmt: skip
     prepare.run(make_config(**changes))
     train.run(make_config(**changes))
     raw = make_config(
         predict__images=f"{frames}/images", predict__masks=f"{frames}/masks", predict__output=str(tmp_path / "raw")
     )
+    with pytest.raises(ConfigError, match=r"predict\.scales: must be \[1\] for unet_valid, .*; got \[0\.5, 1\.0\]"):
+        predict.run(replace(raw, predict=replace(raw.predict, scales=(0.5, 1.0))))
     result = predict.run(raw)
     assert result.ok == 28
     rows = open_table(raw.predictions_uri).read(["height", "width", "confusion"]).to_pylist()
@@ -162,3 +214,28 @@ def test_every_output_carries_its_resolved_configuration_and_plain_columns(
     assert stats["input"]["split"]["rows"] == {"train": 21, "val": 7, "test": 0}
     part = open_table(config.predictions_uri).part_uris()[0]
     assert not any("extension" in str(field.type) for field in pq.read_schema(part))
+
+
+def test_a_brightened_copy_has_drifted_and_one_that_was_encoded_again_has_not(
+    finished: tuple[Config, predict.PredictResult], tmp_path: Path
+) -> None:
+    root = Path(finished[0].run.storage)
+    copies: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
+        "known": ("png", lambda image: encode(image, "PNG")),
+        "again": ("jpg", lambda image: encode(image, "JPEG", quality=90)),
+        "brighter": ("png", lambda image: encode(np.minimum(image.astype(int) + 40, 255).astype(np.uint8), "PNG")),
+    }
+    for name, (suffix, copy) in copies.items():
+        for number in range(120):
+            image, _ = synthetic.render_frame(1, number // 6, number % 6, 48, 64)
+            path = tmp_path / name / f"{number // 6}" / f"{number % 6}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(copy(image))
+        predict.run(tiny_config(root, predict__images=str(tmp_path / name), predict__output=f"{tmp_path}/to_{name}"))
+    known, again, brighter = (f"{tmp_path}/to_{name}" for name in copies)
+    assert drift.run(again, known).largest == 0
+    found = drift.run(brighter, known)
+    assert found.frames == 120
+    assert found.shifts[0].is_large
+    assert {one.number for one in found.shifts if one.is_large} >= {"brightness"}
+    assert drift.run(brighter, brighter).largest == 0

@@ -1,8 +1,9 @@
 """Fixtures of the unit tests: nothing here starts Ray."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,15 @@ def dataset_uri(pairs_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     uri = f"{tmp_path_factory.mktemp('prepared')}/dataset"
     prepare_here(uri, list_pairs_of(pairs_folder))
     return uri
+
+
+@pytest.fixture
+def inline_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what `pipeline.collect` gives to a cluster here, one item after the other."""
+    from unet_ray import pipeline
+
+    def collect(items: Sequence[Any], _: int, stage: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
+        for item in items:
+            yield from stage(item).to_pylist()
+
+    monkeypatch.setattr(pipeline, "collect", collect)

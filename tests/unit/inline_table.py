@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from unet_ray import storage
+from unet_ray.calibration import BINS
 from unet_ray.schema import OK, PREDICTION, PREDICTION_SUMMED, QUARANTINED
 from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part, write_part
@@ -71,10 +72,15 @@ def predict(row: Mapping[str, Any]) -> dict[str, Any]:
         "pred_mask": mask.tobytes(),
         "height": height,
         "width": width,
+        "channel_sum": [row_id, 100 + row_id, 200 + row_id],
         "class_pixels": [int((mask == class_id).sum()) for class_id in range(NUM_CLASSES)],
+        "confidence_sum": [200 * int((mask == class_id).sum()) for class_id in range(NUM_CLASSES)],
+        "entropy_sum": 10 * mask.size,
+        "boundary_length": row_id,
     }
     if row_id not in ROWS_WITHOUT_TRUTH:
         result |= {"ignored_pixels": row_id, "confusion": rng.integers(100, size=NUM_CLASSES**2).tolist()}
+        result |= {"calibration": rng.integers(100, size=3 * BINS).tolist()}
     return result
 
 

@@ -3,7 +3,7 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,6 @@ from unet_ray.cli import STAGES, main, run_stage, stage_parser
 from unet_ray.config import Config
 from unet_ray.config_file import leaves
 from unet_ray.errors import CheckpointError
-
-
-@pytest.fixture(autouse=True)
-def _process_as_it_was() -> Iterator[None]:
-    """Undo what a command does to the logging of its process."""
-    ours = logging.getLogger("unet_ray")
-    handlers, propagate, level = ours.handlers, ours.propagate, ours.level
-    yield
-    ours.handlers, ours.propagate = handlers, propagate
-    ours.setLevel(level)
 
 
 @pytest.fixture
@@ -138,6 +128,9 @@ def test_the_help_of_a_stage_shows_every_option_with_its_default(stage: str) -> 
         (["--loss.class_weights", "sqrt"], "loss.class_weights", "sqrt"),
         (["--loss.class_weights", "none"], "loss.class_weights", "none"),
         (["--loss.class_weights", "1", "0.5"], "loss.class_weights", (1.0, 0.5)),
+        (["--scaling.num_workers", "2"], "scaling.num_workers", 2),
+        (["--scaling.num_workers", "2", "8"], "scaling.num_workers", (2, 8)),
+        (["--scaling.num_workers", "[2, 8]"], "scaling.num_workers", (2, 8)),
         (["--augment.scale", "0.5", "2"], "augment.scale", (0.5, 2.0)),
         (["--data.root", "s3://bucket/a b: c"], "data.root", "s3://bucket/a b: c"),
         ([], "optim.lr", 0.1),

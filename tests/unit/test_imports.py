@@ -48,7 +48,8 @@ model = UNet(num_classes=2, width=2, depth=1)
 logits = model(torch.from_numpy(image).permute(2, 0, 1)[None].float())
 loss = SegmentationLoss(LossSection(lovasz=1), torch.ones(2))
 loss(logits, torch.from_numpy(mask)[None].long()).backward()
-(pred_mask,) = Segmenter(model, (1, 1, 1), (1, 1, 1), torch.device("cpu"), "fp32").segment([image])
+(found,) = Segmenter(model, (1, 1, 1), (1, 1, 1), torch.device("cpu"), "fp32").segment([image])
+pred_mask = found.mask
 print(metrics.count_confusion(mask, pred_mask, 2).shape, checkpoint.list_checkpoints(sys.argv[1]))
 """
     assert run(script, str(tmp_path)) == "b'seal' False\n[]\n(2, 2) []\n"

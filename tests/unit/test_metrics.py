@@ -3,10 +3,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
-from unet_ray.metrics import ClassScore, count_classes, count_confusion, median_frequency_weights, score
+from unet_ray.metrics import (
+    ClassScore,
+    count_classes,
+    count_confusion,
+    measure_boundaries,
+    median_frequency_weights,
+    score,
+    sum_by_class,
+)
 from unet_ray.schema import IGNORE_INDEX
 
 Counts = NDArray[np.int64]
@@ -179,3 +188,17 @@ def test_a_rare_class_weighs_more_and_one_that_never_occurs_nothing(
     class_pixels: list[int], class_image_pixels: list[int], weights: list[float | None]
 ) -> None:
     assert median_frequency_weights(class_pixels, class_image_pixels) == weights
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 3)))
+def test_sums_by_class_and_boundaries_are_what_pixels_say_one_by_one(mask: NDArray[np.uint8]) -> None:
+    values = (np.arange(mask.size) * 37 % 256).astype(np.uint8).reshape(mask.shape)
+    height, width = mask.shape
+    sums, length = [0] * 4, 0
+    for y in range(height):
+        for x in range(width):
+            sums[mask[y, x]] += int(values[y, x])
+            length += y + 1 < height and mask[y, x] != mask[y + 1, x]
+            length += x + 1 < width and mask[y, x] != mask[y, x + 1]
+    assert sum_by_class(mask, values, 4).tolist() == sums
+    assert measure_boundaries(mask) == length

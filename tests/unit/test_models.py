@@ -132,8 +132,8 @@ def test_every_network_learns_four_frames_by_heart_and_segments_them(section: Mo
         schedule.step()
         if step >= 30 and step % 10 == 0:
             segmenter = Segmenter(model, (100.0,) * 3, (60.0,) * 3, CPU, "fp32")
-            found = zip(masks, segmenter.segment(list(images)), strict=True)
-            confusion = sum(count_confusion(mask, pred_mask, NUM_CLASSES) for mask, pred_mask in found)
+            pairs = zip(masks, segmenter.segment(list(images)), strict=True)
+            confusion = sum(count_confusion(mask, found.mask, NUM_CLASSES) for mask, found in pairs)
             if (score(confusion, None).miou or 0) > 0.95:
                 return
     pytest.fail("80 steps were not enough")
@@ -166,8 +166,8 @@ def test_folding_batch_norms_leaves_none_and_changes_nothing(section: ModelSecti
 def test_images_of_any_size_are_segmented(section: ModelSection, size: tuple[int, int]) -> None:
     segmenter = Segmenter(with_statistics(section), (100.0,) * 3, (60.0,) * 3, CPU, "fp32")
     image = np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8)
-    (mask,) = segmenter.segment([image])
-    assert (mask.shape, mask.dtype) == (size, np.uint8)
+    (found,) = segmenter.segment([image])
+    assert (found.mask.shape, found.mask.dtype) == (size, np.uint8)
 
 
 @pytest.mark.parametrize("section", [*PLAIN[:3], tiny("unet", **EVERY)], ids=label)

@@ -11,21 +11,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unet_ray.calibration import calibrate
 from unet_ray.report.content import ClassRow, Panel, Quarantined, ReportContent
-from unet_ray.report.figures import WRONG_COLOUR, curves_svg, error_share, panel_data_uris
+from unet_ray.report.figures import WRONG_COLOUR, curves_svg, error_share, panel_data_uris, reliability_svg
 from unet_ray.report.page import confusion_shares, render_page
 from unet_ray.report.text import class_table
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-SECTIONS = ("run", "training", "classes", "confusion", "frames", "quarantine", "notes")
+SECTIONS = ("run", "training", "classes", "confusion", "calibration", "frames", "quarantine", "notes")
 
 CLASSES = (
-    ClassRow(class_id=0, name="sky", colour=(128, 128, 128), tp=9_000, fp=500, fn=1_000, iou=9_000 / 10_500),
-    ClassRow(class_id=1, name="road", colour=(128, 64, 128), tp=1_500, fp=1_000, fn=500, iou=0.5),
-    ClassRow(class_id=2, name="fence", colour=(64, 64, 128), tp=0, fp=0, fn=0, iou=None),
-)
+    ClassRow(
+        class_id=0, name="sky", colour=(128, 128, 128), tp=9_000, fp=500, fn=1_000, iou=9_000 / 10_500,
+        predicted=9_500, confidence=0.9375,
+    ),
+    ClassRow(
+        class_id=1, name="road", colour=(128, 64, 128), tp=1_500, fp=1_000, fn=500, iou=0.5,
+        predicted=2_500, confidence=0.625,
+    ),
+    ClassRow(
+        class_id=2, name="fence", colour=(64, 64, 128), tp=0, fp=0, fn=0, iou=None, predicted=0, confidence=None
+    ),
+)  # fmt: skip
 SCORES = (("mIoU", 0.6786), ("object mIoU", 0.5), ("pixel accuracy", None))
 CONFUSION = np.array([[9_000, 1_000, 0], [500, 1_500, 0], [0, 0, 0]], dtype=np.int64)
+CALIBRATION = calibrate([*[0] * 13, 2_000, 8_000, *[0] * 13, 1_500, 7_000, *[0] * 13, 475_000, 1_990_000])
 HISTORY = tuple(
     {"epoch": epoch, "train_loss": 2 / epoch, "val_loss": 3 / epoch, "miou": epoch / 9, "lr": 1e-3}
     for epoch in (1, 2, 3)
@@ -37,7 +47,9 @@ def panel(**changes: object) -> Panel:
     true_mask = np.array([[0, 1, 255], [0, 1, 255]], dtype=np.uint8)
     pred_mask = np.array([[0, 0, 0], [0, 1, 2]], dtype=np.uint8)
     image = np.full((2, 3, 3), 255, dtype=np.uint8)
-    frame = Panel(kind="best", image_id="a.jpg", miou=0.25, image=image, true_mask=true_mask, pred_mask=pred_mask)
+    frame = Panel(
+        kind="best", image_id="a.jpg", miou=0.25, confidence=0.75, image=image, true_mask=true_mask, pred_mask=pred_mask
+    )
     return replace(frame, **changes)  # type: ignore[arg-type]
 
 
@@ -48,6 +60,7 @@ def content(**changes: object) -> ReportContent:
         scores=SCORES,
         classes=CLASSES,
         confusion=CONFUSION,
+        calibration=CALIBRATION,
         history=HISTORY,
         panels=(panel(), panel(kind="random", image_id="b.jpg", true_mask=None, miou=None)),
         quarantined=(Quarantined(image_id="bad.jpg", error_code="truncated", error_message="ends after 9 bytes"),),
@@ -94,7 +107,9 @@ def empty_html() -> str:
     nothing = content(
         facts=(),
         scores=(("mIoU", None),),
+        classes=tuple(replace(row, predicted=0, confidence=None) for row in CLASSES),
         confusion=np.zeros((3, 3), np.int64),
+        calibration=calibrate([0] * 45),
         history=(),
         panels=(),
         quarantined=(),
@@ -120,6 +135,7 @@ def test_page_has_every_section_and_its_data(html: str) -> None:
     assert "3 epochs; best validation mIoU 0.333 in epoch 3." in sections["training"]
     assert "9,000" in sections["classes"]
     assert "10,000" in sections["confusion"]
+    assert "Mean distance: 0.117." in sections["calibration"]
     assert "25.0% of labelled pixels" in sections["frames"]
     assert "Unusable inputs, set aside and not scored: 7, the first 1 listed." in sections["quarantine"]
     assert "Ignored pixels count nowhere." in sections["notes"]
@@ -233,6 +249,13 @@ def test_curves_are_one_reproducible_svg_element() -> None:
     assert svg == curves_svg(HISTORY)
 
 
+def test_the_reliability_is_one_reproducible_svg_element_with_a_bar_for_every_bin_that_has_pixels() -> None:
+    svg = reliability_svg(CALIBRATION)
+    assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert svg == reliability_svg(CALIBRATION)
+    assert len(re.findall(r'id="patch_\d+">\s*<path [^>]*clip-path[^>]*fill: #3b82f6', svg)) == 2
+
+
 def test_a_curve_nobody_recorded_says_so() -> None:
     assert curves_svg(HISTORY).count("not recorded") == 1
     unfinished = ({"train_loss": 1.0, "miou": None}, {"train_loss": float("nan"), "miou": None})
@@ -291,3 +314,17 @@ def test_class_table_is_aligned_and_ends_in_the_scores() -> None:
             "pixel accuracy                           -",
         ]
     )
+
+
+def test_without_truth_the_classes_have_shares_and_confidence_alone() -> None:
+    page = render_page(content(confusion=np.zeros((3, 3), np.int64)))
+    section = page[page.index('id="classes"') : page.index('id="confusion"')]
+    assert "No labelled pixels to score" in section
+    assert re.findall(r"<td>(.*?)</td>", section) == ["79.2%", "0.938", "20.8%", "0.625", "0.0%", "&ndash;"]
+    assert "IoU</th>" not in section
+
+
+def test_uncertain_frames_have_a_heading_and_their_confidence() -> None:
+    page = render_page(content(panels=(panel(kind="uncertain", confidence=0.515),)))
+    assert "Most uncertain frames" in page
+    assert "confidence <b>0.515</b>" in page

@@ -2,7 +2,7 @@ import pytest
 
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError
-from unet_ray.runtime import Node, Resources, divide
+from unet_ray.runtime import Node, Resources, divide, divide_for_training
 
 KEY = "scaling.num_workers"
 
@@ -71,3 +71,46 @@ def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without() -> None:
         divide(ScalingSection(device="gpu"), 1, KEY, cluster(4))
     assert divide(ScalingSection(), 1, KEY, cluster(4)).device == "cpu"
     assert divide(ScalingSection(device="cpu"), 1, KEY, with_gpus((4, 1))).device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("workers", "nodes", "networks", "each", "data_cpus"),
+    [
+        ((1, 4), cluster(4), 1, 3, 1),
+        ((1, 4), cluster(3, 3), 2, 2, 2),
+        ((2, 4), cluster(8, 8, 8, 8, 8), 4, 6, 16),
+        ((1, 9), cluster(0, 16, 16), 2, 12, 8),
+        ((2, 3), with_gpus((8, 2), (8, 2)), 3, 1, 13),
+        ((1, 8), with_gpus((8, 1), (8, 0)), 1, 1, 15),
+        ((1, 1), cluster(2), 1, 1, 1),
+    ],
+)
+def test_an_elastic_run_begins_with_as_many_workers_as_there_is_room_for(
+    workers: tuple[int, int], nodes: list[Node], networks: int, each: int, data_cpus: int
+) -> None:
+    found = divide_for_training(ScalingSection(num_workers=workers), nodes)
+    assert (found.num_networks, found.cpus_per_network, found.data_cpus) == (networks, each, data_cpus)
+    assert 1 <= found.threads_per_network <= each
+    if found.device == "cpu":  # however many workers come, data tasks keep a CPU of every node that works
+        assert all(node.cpus % each for node in nodes if node.cpus and workers != (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("workers", "nodes", "message"),
+    [
+        (
+            (1, 2),
+            cluster(2),
+            "scaling.num_workers: from 1 to 2 workers need nodes of one size, .* has nodes of 2;",
+        ),
+        ((1, 2), [], "of 3 CPUs at least, so that each has some left for data tasks; the cluster has none; give one"),
+        ((1, 9), cluster(4, 6), "the cluster has nodes of 4, 6; give one number, or other nodes"),
+        ((3, 4), cluster(4, 4), "scaling.num_workers: 3 workers need a node each, the cluster has 2; lower it or add"),
+        ((3, 4), with_gpus((8, 2)), "scaling.num_workers: 3 need 3 GPUs, the cluster has 2; lower it or add GPUs"),
+    ],
+)
+def test_a_cluster_without_room_for_an_elastic_run_is_refused(
+    workers: tuple[int, int], nodes: list[Node], message: str
+) -> None:
+    with pytest.raises(ResourceError, match=message):
+        divide_for_training(ScalingSection(num_workers=workers), nodes)

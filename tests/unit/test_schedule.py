@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from unet_ray.train.schedule import WINDOW_ROWS, Item, Schedule, epoch_order
 
@@ -12,7 +13,7 @@ BASE = Schedule(
     num_train=50,
     num_eval=23,
     batch_size=4,
-    accumulate=1,
+    batches_per_step=1,
     eval_batch_size=5,
     epochs=5,
     eval_every=2,
@@ -27,14 +28,27 @@ def ranks(schedule: Schedule, world_size: int) -> list[Schedule]:
 
 def trained_rows(schedule: Schedule, epoch: int, seed: int = 0) -> list[int]:
     order = epoch_order(np.arange(schedule.num_train) // 8, seed, epoch)
-    steps = [item.number for item in schedule.items(epoch) if item.kind == "train"]
-    return [row for step in steps for row in schedule.train_positions(order, step).tolist()]
+    batches = [item.number for item in schedule.items(epoch) if item.kind == "train"]
+    return [row for batch in batches for row in schedule.train_positions(order, batch).tolist()]
+
+
+def rows_of_steps(order: NDArray[np.int64], workers: list[Schedule]) -> list[list[int]]:
+    """Return the rows of each step of an epoch, in the order of its batches."""
+    return [
+        [
+            row
+            for batch in sorted(batch for worker in workers for batch in worker.batches(step))
+            for row in workers[0].train_positions(order, batch).tolist()
+        ]
+        for step in range(workers[0].steps_per_epoch)
+    ]
 
 
 @settings(max_examples=60)
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 5))
 def test_every_training_row_is_seen_in_every_epoch(num_train: int, batch_size: int, world_size: int) -> None:
-    workers = ranks(replace(BASE, num_train=num_train, batch_size=batch_size), world_size)
+    base = replace(BASE, num_train=num_train, batch_size=batch_size, batches_per_step=world_size)
+    workers = ranks(base, world_size)
     seen = Counter(row for worker in workers for row in trained_rows(worker, 1))
     global_batch = batch_size * world_size
     assert set(seen) == set(range(num_train))
@@ -45,8 +59,8 @@ def test_every_training_row_is_seen_in_every_epoch(num_train: int, batch_size: i
 
 def test_the_steps_of_the_workers_together_walk_through_the_order() -> None:
     order = epoch_order(np.arange(50) // 8, 0, 1)
-    workers = ranks(BASE, 3)
-    walked = np.concatenate([worker.train_positions(order, step) for step in range(5) for worker in workers])
+    workers = ranks(replace(BASE, batches_per_step=3), 3)
+    walked = np.concatenate(rows_of_steps(order, workers))
     np.testing.assert_array_equal(walked[:50], order)
     np.testing.assert_array_equal(walked[50:], order[:10])
 
@@ -59,11 +73,9 @@ def test_the_order_of_samples_is_the_same_for_one_two_and_four_workers(
     order = epoch_order(np.arange(num_train) // 8, seed, epoch)
 
     def steps(world_size: int) -> list[list[int]]:
-        workers = ranks(replace(BASE, num_train=num_train, batch_size=4 * quarter // world_size), world_size)
-        return [
-            [row for worker in workers for row in worker.train_positions(order, step).tolist()]
-            for step in range(workers[0].steps_per_epoch)
-        ]
+        batch_size = 4 * quarter // world_size
+        base = replace(BASE, num_train=num_train, batch_size=batch_size, batches_per_step=world_size)
+        return rows_of_steps(order, ranks(base, world_size))
 
     assert steps(1) == steps(2) == steps(4)
 
@@ -75,25 +87,25 @@ def test_a_step_has_the_same_rows_whether_batches_are_accumulated_or_dealt_to_wo
 ) -> None:
     order = epoch_order(np.arange(num_train) // 8, seed, epoch)
 
-    def steps(batch_size: int, accumulate: int, world_size: int) -> list[list[int]]:
-        base = replace(BASE, num_train=num_train, batch_size=batch_size, accumulate=accumulate)
-        workers = ranks(base, world_size)
-        assert workers[0].global_batch == 8
-        return [
-            [
-                row
-                for batch in range(step * accumulate, (step + 1) * accumulate)
-                for worker in workers
-                for row in worker.train_positions(order, batch).tolist()
-            ]
-            for step in range(workers[0].steps_per_epoch)
-        ]
+    def steps(batch_size: int, world_size: int) -> list[list[int]]:
+        base = replace(BASE, num_train=num_train, batch_size=batch_size, batches_per_step=8 // batch_size)
+        return rows_of_steps(order, ranks(base, world_size))
 
-    assert steps(8, 1, 1) == steps(4, 2, 1) == steps(4, 1, 2) == steps(2, 2, 2) == steps(1, 8, 1)
+    assert steps(8, 1) == steps(4, 1) == steps(4, 2) == steps(2, 2) == steps(2, 3) == steps(1, 5)
+
+
+def test_an_elastic_step_gives_every_worker_a_batch_and_deals_the_rest_evenly() -> None:
+    base = replace(BASE, batches_per_step=7)
+    for world_size in range(1, 8):
+        dealt = [worker.batches(3) for worker in ranks(base, world_size)]
+        assert sorted(batch for batches in dealt for batch in batches) == list(range(21, 28))
+        sizes = {len(batches) for batches in dealt}
+        assert min(sizes) >= 1
+        assert max(sizes) - min(sizes) <= 1
 
 
 def test_the_work_can_start_in_the_middle_of_an_epoch() -> None:
-    schedule = replace(BASE, accumulate=3, batch_size=2)
+    schedule = replace(BASE, batches_per_step=3, batch_size=2)
     for epoch, step in ((1, 0), (2, 4), (4, schedule.steps_per_epoch)):
         passed_by = sum(len(schedule.items(number)) for number in range(epoch)) + 3 * step
         assert list(schedule.all_items(epoch, step)) == list(schedule.all_items(0))[passed_by:]
@@ -101,7 +113,8 @@ def test_the_work_can_start_in_the_middle_of_an_epoch() -> None:
 
 def test_all_workers_take_the_same_number_of_steps() -> None:
     for world_size in (1, 2, 3, 7):
-        counts = {sum(item.kind == "train" for item in worker.items(3)) for worker in ranks(BASE, world_size)}
+        workers = ranks(replace(BASE, batches_per_step=world_size), world_size)
+        counts = {sum(item.kind == "train" for item in worker.items(3)) for worker in workers}
         assert counts == {-(-50 // (4 * world_size))}
 
 

@@ -307,7 +307,16 @@ def segment(plan: Plan, units: Sequence[Unit], num_readable: int) -> Iterator[Pa
             else:
                 mask = np.zeros((4, 6), np.uint8)
                 rows.append(
-                    row | {"status": OK, "pred_mask": mask.tobytes(), "height": 4, "width": 6, "class_pixels": [24, 0]}
+                    row
+                    | {
+                        "status": OK,
+                        "pred_mask": mask.tobytes(),
+                        "height": 4,
+                        "width": 6,
+                        "class_pixels": [24, 0],
+                        "confidence_sum": [6000, 0],
+                        "entropy_sum": 5,
+                    }
                 )
         yield write_part(plan, [unit], pa.Table.from_pylist(rows, schema=PREDICTION))
 

@@ -13,7 +13,7 @@ from unet_ray.config_input import DataSection
 from unet_ray.datasets.layouts import list_inputs
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.splits import cut_line, split_settings
-from unet_ray.errors import DatasetError, PlanMismatchError
+from unet_ray.errors import ConfigError, DatasetError, PlanMismatchError
 from unet_ray.storage import ObjectInfo
 from unet_ray.table.plan import Terms, begun_plan, create_plan
 
@@ -153,6 +153,48 @@ def test_no_group_of_any_size_is_in_two_splits(sizes: list[int], seed: int, val:
 def test_a_share_of_less_than_a_group_is_a_whole_one() -> None:
     found = split([f"{group}/1.png" for group in range(3)], "group", val_fraction=0.01, test_fraction=0.01)
     assert sorted(found.values()) == ["test", "train", "val"]
+
+
+def test_groups_are_held_out_by_name() -> None:
+    names = [f"{group}/{frame}.png" for group in ("day", "dusk", "night", "fog") for frame in range(3)]
+    found, told = listed(names, "group", val_groups=("night",), test_groups=("fog",), val_fraction=0.9)
+    assert {name.split("/")[0]: split for name, split in found.items()} == {
+        "day": "train", "dusk": "train", "night": "val", "fog": "test",
+    }  # fmt: skip
+    assert told["rows"] == {"train": 6, "val": 3, "test": 3}
+    assert listed(names, "group", seed=9, val_groups=("night",), test_groups=("fog", "fog"))[1] == told
+
+
+def test_a_group_that_is_not_there_cannot_be_held_out() -> None:
+    with pytest.raises(
+        DatasetError,
+        match=r"data\.test_groups: no image is of group 'c', found a, b; correct it, or data\.group_pattern",
+    ):
+        split(["a/1.png", "b/1.png"], "group", val_groups=("a",), test_groups=("c",))
+
+
+def test_groups_that_leave_none_to_train_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("image,group\n1.png,a\n2.png,b\n")
+    data = DataSection(layout="list", root=f"{tmp_path}/pairs.csv", split="group", val_groups=("a", "b"))
+    with pytest.raises(DatasetError, match=r"train split, of 2 found; name fewer in data\.val_groups"):
+        list_inputs(Config(data=data)).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"split": "hash"}, r"data\.split: must be group with data\.val_groups, got 'hash'"),
+        ({"folds": 3}, r"data\.folds: must be null with data\.val_groups, got 3"),
+        (
+            {"test_fraction": 0.1},
+            r"data\.test_fraction: must be 0 with data\.val_groups, use data\.test_groups, got 0.1",
+        ),
+        ({"test_groups": ("a",)}, r"data\.test_groups: must be none of data\.val_groups, got \['a'\]"),
+    ],
+)
+def test_named_groups_go_with_no_other_rule(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        DataSection(**{"split": "group", "val_groups": ("a",), **keys})
 
 
 def test_too_few_groups_are_refused() -> None:

@@ -77,9 +77,14 @@ def test_a_clean_run_publishes_what_was_planned(plan: Plan, undisturbed: Success
     assert success.errors == {"missing_image": 1, "truncated": 1}
     assert success.num_parts == NUM_UNITS
     assert success.totals == {
+        "channel_sum": np.sum([row["channel_sum"] for row in ok], axis=0).tolist(),
         "class_pixels": np.sum([row["class_pixels"] for row in ok], axis=0).tolist(),
         "ignored_pixels": [sum(row["ignored_pixels"] for row in truths)],
         "confusion": np.sum([row["confusion"] for row in truths], axis=0).tolist(),
+        "calibration": np.sum([row["calibration"] for row in truths], axis=0).tolist(),
+        "confidence_sum": np.sum([row["confidence_sum"] for row in ok], axis=0).tolist(),
+        "entropy_sum": [sum(row["entropy_sum"] for row in ok)],
+        "boundary_length": [sum(row["boundary_length"] for row in ok)],
     }
 
 

@@ -60,6 +60,16 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_nobody_disturbed(variant
     assert_same(last(broken), last(calm))
 
 
+def test_a_run_that_pauses_goes_on_to_the_weights_of_one_that_did_not(tmp_path: Path) -> None:
+    calm, paused = (make_job(make_config(tmp_path / name)) for name in ("calm", "paused"))
+    wanted = run(calm)
+    first = run(replace(paused, until_epoch=1))
+    assert [row["epoch"] for row in first] == [0, 1]
+    assert not last(paused).progress["finished"]
+    assert timeless(run(paused)) == timeless(wanted)
+    assert_same(last(paused), last(calm))
+
+
 def test_checkpoints_within_epochs_change_nothing_but_where_a_run_goes_on(tmp_path: Path) -> None:
     often = make_job(make_config(tmp_path / "often", checkpoint_every_steps=1))
     never = make_job(make_config(tmp_path / "never"))
@@ -68,6 +78,18 @@ def test_checkpoints_within_epochs_change_nothing_but_where_a_run_goes_on(tmp_pa
     assert last(often).info.model_sha256 == last(never).info.model_sha256
     best = find_checkpoint(often.config.train_uri, "best").info
     assert best.score == max(row["miou"] for row in histories[0])
+
+
+def test_a_checkpoint_on_notice_lets_another_worker_go_on_to_the_bit(tmp_path: Path) -> None:
+    calm, noticed = (make_job(make_config(tmp_path / name)) for name in ("calm", "noticed"))
+    wanted = run(calm)
+    notices = iter([False, True, False])
+    with pytest.raises(Killed):
+        run(noticed, must_save=lambda: next(notices), killed_at=Item("train", 1, 3).__eq__)
+    assert {"leaving": 2} in noticed.progress
+    assert (last(noticed).info.step, last(noticed).info.score) == (2, None)
+    assert timeless(run(noticed)) == timeless(wanted)
+    assert_same(last(noticed), last(calm))
 
 
 def test_what_is_validated_stored_and_predicts_is_the_average(tmp_path: Path) -> None:

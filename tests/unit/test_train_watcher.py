@@ -11,7 +11,7 @@ SCHEDULE = Schedule(
     num_train=80,
     num_eval=5,
     batch_size=2,
-    accumulate=2,
+    batches_per_step=4,
     eval_batch_size=4,
     epochs=3,
     eval_every=1,
@@ -28,10 +28,12 @@ def watch(caplog: pytest.LogCaptureFixture, *messages: dict[str, Any]) -> tuple[
     queue: Queue[dict[str, Any] | None] = Queue()
     for message in (*messages, None):
         queue.put(message)
-    watcher = Watcher(queue, SCHEDULE)  # type: ignore[arg-type]
+    rows: list[Any] = []
+    watcher = Watcher(queue, SCHEDULE, rows.append)  # type: ignore[arg-type]
     with caplog.at_level(logging.INFO, "unet_ray.train.watcher"):
         watcher.start()
         watcher.join(10)
+    assert rows == [message["epoch_done"] for message in messages if "epoch_done" in message]
     return watcher, caplog.messages
 
 
@@ -44,6 +46,15 @@ def test_progress_is_logged_with_the_time_left(caplog: pytest.LogCaptureFixture)
         "epoch 2/3: (1 min 1 s)",
     ]
     assert watcher.position == "after epoch 2"
+
+
+def test_a_change_of_workers_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    _, lines = watch(caplog, {"workers": 2}, {"leaving": 12}, {"workers": 1}, {"workers": 1}, {"workers": 2})
+    assert lines == [
+        "a node is about to be taken away: saved a checkpoint after step 12",
+        "going on with 1 worker(s) instead of 2",
+        "going on with 2 worker(s) instead of 1",
+    ]
 
 
 def test_skipped_steps_and_failed_workers_are_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -109,7 +109,8 @@ def test_whole_images_are_segmented_by_mirroring_them(size: tuple[int, int]) -> 
     model = make(depth=2)
     image = np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8)
     mean, std = (110.0, 90.0, 70.0), (60.0, 50.0, 40.0)
-    (mask,) = Segmenter(model, mean, std, torch.device("cpu"), "fp32").segment([image])
+    (found,) = Segmenter(model, mean, std, torch.device("cpu"), "fp32").segment([image])
+    mask = found.mask
     height, width = (model.sizes.at_least(side) for side in size)
     rows, columns = (
         [bounce(position - 20, side) for position in range(length + 40)]

@@ -14,7 +14,7 @@ from torch import nn
 from tests.unit.tiny_training import CARD
 from unet_ray.augment.colour import normalise_colour
 from unet_ray.checkpoint import resume_checkpoint
-from unet_ray.config import Config, RunSection
+from unet_ray.config import Config, RunSection, ScalingSection
 from unet_ray.config_training import OptimSection, TrainSection
 from unet_ray.datasets.frames import FRAMES
 from unet_ray.train.feed import CROPS, Source
@@ -23,7 +23,7 @@ from unet_ray.train.schedule import Item, Schedule, epoch_order
 
 CROP = (8, 12)
 NUM_TRAIN, NUM_EVAL = 18, 4
-CLOCKS = ("samples_per_s", "data_wait_s", "step_s", "validation_s", "seconds", "peak_memory_mib")
+CLOCKS = ("samples_per_s", "data_wait_s", "step_s", "sharing_s", "validation_s", "seconds", "peak_memory_mib")
 
 
 class Killed(Exception):
@@ -37,9 +37,15 @@ class Sent(list[dict[str, Any]]):
         self.append(message)
 
 
-def make_config(root: Path, optim: OptimSection | None = None, **train_options: Any) -> Config:
-    options = {"epochs": 2, "batch_size": 4, **train_options}
-    return Config(run=RunSection(storage=str(root)), optim=optim or OptimSection(), train=TrainSection(**options))
+def make_config(
+    root: Path, optim: OptimSection | None = None, *, workers: int | tuple[int, int] = 1, **train_options: Any
+) -> Config:
+    return Config(
+        run=RunSection(storage=str(root)),
+        optim=optim or OptimSection(),
+        train=TrainSection(**{"epochs": 2, "batch_size": 4, **train_options}),
+        scaling=ScalingSection(num_workers=workers),
+    )
 
 
 def make_job(config: Config, precision: str = "fp32") -> Job:
@@ -48,12 +54,13 @@ def make_job(config: Config, precision: str = "fp32") -> Job:
         augment=config.augment, crop=CROP, mean=CARD.mean, std=CARD.std,
     )  # type: ignore[arg-type]  # fmt: skip
     schedule = Schedule(
-        num_train=NUM_TRAIN, num_eval=NUM_EVAL, batch_size=config.train.batch_size, accumulate=config.train.accumulate,
-        eval_batch_size=2, epochs=config.train.epochs, eval_every=config.train.eval_every, rank=0, world_size=1,
+        num_train=NUM_TRAIN, num_eval=NUM_EVAL, batch_size=config.train.batch_size,
+        batches_per_step=config.train.accumulate * config.scaling.workers[1], eval_batch_size=2,
+        epochs=config.train.epochs, eval_every=config.train.eval_every, rank=0, world_size=1,
     )  # fmt: skip
     return Job(
         config=config, card=CARD, source=source, schedule=schedule, class_weights=(1.0, 2.0, 0.5),
-        precision=precision, threads=1, data_cpus=1, progress=Sent(),
+        precision=precision, threads=1, data_cpus=1, until_epoch=config.train.epochs, progress=Sent(),
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -91,6 +98,7 @@ def run(
     bad: Callable[[Item], bool] = lambda item: False,
     wait_s: float = 0.0,
     prepare: Callable[[nn.Module], nn.Module] = lambda model: model,
+    must_save: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
     """Train from the last checkpoint of the run, or from the start, to the end; return the history.
 
@@ -102,6 +110,7 @@ def run(
         bad: Make the pixels of this item no numbers.
         wait_s: How long each item takes to come.
         prepare: As `train` takes it.
+        must_save: As `train` takes it.
     """
     schedule = replace(job.schedule, rank=rank, world_size=world_size)
 
@@ -112,7 +121,8 @@ def run(
                 raise Killed
             yield item, rows_of(item, schedule, bad)
 
-    return train(job, schedule, torch.device("cpu"), resume_checkpoint(job.config.train_uri), feed, prepare)
+    checkpoint = resume_checkpoint(job.config.train_uri)
+    return train(job, schedule, torch.device("cpu"), checkpoint, feed, prepare, must_save)
 
 
 def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -183,6 +183,8 @@ def _check_splits(listing: Listing, data: DataSection) -> None:
     rows, groups = listing.splits["rows"], listing.splits["groups"]
     if not rows["train"]:
         fix = "list some" if data.split == "lists" else "lower data.val_fraction"
+        if data.has_named_groups:
+            fix = "name fewer in data.val_groups and data.test_groups"
         raise DatasetError(f"no image is in the train split, of {listing.num_rows} found; {fix}")
     logger.info(
         "split by %s: %s; %d group(s) in more than one",
@@ -191,7 +193,7 @@ def _check_splits(listing: Listing, data: DataSection) -> None:
         listing.splits["shared_groups"],
     )
     for name, fraction in (("val", data.val_fraction), ("test", data.test_fraction)):
-        if fraction and not rows[name] and data.split != "lists":
+        if fraction and not rows[name] and data.split != "lists" and not data.has_named_groups:
             logger.warning(
                 "data.%s_fraction: %g of %d images is none, the %s split is empty",
                 *(name, fraction, listing.num_rows, name),

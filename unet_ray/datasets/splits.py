@@ -1,8 +1,9 @@
 """Which rows of a listing train, validate and test: a rule found in passes over them, never a list of rows.
 
-By ratio, group and contiguous, the units to split (images, or whole groups) stand in a line, which is cut: those in
-front train, then come those that validate, then those for testing. The line is shuffled by a hash, or is the order of
-the plan. All that is kept of it are the units where it is cut; a row is told its split by where it stands to them.
+Groups may be held out by their names. Otherwise, by ratio, group and contiguous, the units to split (images, or whole
+groups) stand in a line, which is cut: those in front train, then come those that validate, then those for testing. The
+line is shuffled by a hash, or is the order of the plan. All that is kept of it are the units where it is cut; a row is
+told its split by where it stands to them.
 """
 
 import hashlib
@@ -34,15 +35,17 @@ _EXAMPLES = 'SELECT DISTINCT "group" FROM image LIMIT 5'
 
 def split_settings(data: DataSection, seed: int) -> dict[str, Any]:
     """Return the settings that decide the splits, by the key the user types; null where one does not matter."""
-    is_drawn = data.split != "lists"
+    is_drawn = data.split != "lists" and not data.has_named_groups
     return {
         "data.split": data.split,
         "data.group_pattern": data.group_pattern,
         "data.val_fraction": data.val_fraction if is_drawn and data.folds is None else None,
         "data.test_fraction": data.test_fraction if is_drawn else None,
+        "data.val_groups": sorted({*data.val_groups}),
+        "data.test_groups": sorted({*data.test_groups}),
         "data.folds": data.folds,
         "data.fold": data.fold,
-        "run.seed": seed if data.split in ("hash", "ratio", "group") else None,
+        "run.seed": seed if is_drawn and data.split != "contiguous" else None,
     }
 
 
@@ -55,8 +58,11 @@ def make_rule(db: sqlite3.Connection, data: DataSection, seed: int) -> str:
     is cut in folds that differ by at most one image, or group.
 
     Raises:
-        DatasetError: A list has a split of another name or none, or there are fewer groups or images than needed.
+        DatasetError: A list has a split of another name or none, there are fewer groups or images than needed, or no
+            group of a name that was given.
     """
+    if data.has_named_groups:
+        return _name_groups(db, data)
     if data.split == "lists":
         for image_id, split in db.execute(_UNLISTED):
             raise DatasetError(
@@ -95,6 +101,18 @@ def make_rule(db: sqlite3.Connection, data: DataSection, seed: int) -> str:
 
     db.create_function("split_of", 2, split_of_unit, deterministic=True)
     return f"split_of({unit})"
+
+
+def _name_groups(db: sqlite3.Connection, data: DataSection) -> str:
+    for key, names in (("data.val_groups", data.val_groups), ("data.test_groups", data.test_groups)):
+        for name in names:
+            if not db.execute('SELECT 1 FROM image WHERE "group" = ? LIMIT 1', (name,)).fetchone():
+                raise DatasetError(
+                    f"{key}: no image is of group {name!r}, found {_group_names(db)}; correct it, or data.group_pattern"
+                )
+    held_out = dict.fromkeys(data.val_groups, "val") | dict.fromkeys(data.test_groups, "test")
+    db.create_function("split_of", 1, lambda group: held_out.get(group, "train"), deterministic=True)
+    return 'split_of("group")'
 
 
 def cut_line(total: int, data: DataSection) -> tuple[int, int, int]:

@@ -6,6 +6,8 @@ overlap: its score would be 0 or undefined whatever the network says, so it is l
 Shapes: B batch, K classes, H W pixels.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -43,10 +45,26 @@ def jaccard_loss(log_probs_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:
 
 def _measure(log_probs_BKHW: Tensor, mask_BHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return for each class the sums of p t, of p, and of t (int64), over the pixels that have a label."""
-    num_classes = log_probs_BKHW.shape[1]
-    probs_BKHW = log_probs_BKHW.exp()
-    labelled_BHW = (mask_BHW != IGNORE_INDEX).to(probs_BKHW.dtype)
-    hits_BHW = probs_BKHW.gather(1, mask_BHW.clamp(max=num_classes - 1).unsqueeze(1)).squeeze(1)
-    overlap_K = sum_by_label(hits_BHW, mask_BHW, num_classes)
-    predicted_K = torch.einsum("bkhw,bhw->k", probs_BKHW, labelled_BHW)
-    return overlap_K, predicted_K, count_labels(mask_BHW, num_classes)
+    overlap_K, predicted_K = _Sums.apply(log_probs_BKHW, mask_BHW)
+    return overlap_K, predicted_K, count_labels(mask_BHW, log_probs_BKHW.shape[1])
+
+
+class _Sums(torch.autograd.Function):
+    """The sums of p t and of p by class; its backward pass goes through the planes once."""
+
+    @staticmethod
+    def forward(ctx: Any, log_probs_BKHW: Tensor, mask_BHW: Tensor) -> tuple[Tensor, Tensor]:
+        num_classes = log_probs_BKHW.shape[1]
+        probs_BKHW = log_probs_BKHW.exp()
+        probs_BKHW *= (mask_BHW != IGNORE_INDEX).unsqueeze(1)
+        ids_B1HW = mask_BHW.clamp(max=num_classes - 1).unsqueeze(1)
+        hits_B1HW = probs_BKHW.gather(1, ids_B1HW)
+        ctx.save_for_backward(probs_BKHW, ids_B1HW, hits_B1HW)
+        return sum_by_label(hits_B1HW, mask_BHW, num_classes), probs_BKHW.sum((0, 2, 3))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        overlap_K, predicted_K = gradients
+        probs_BKHW, ids_B1HW, hits_B1HW = ctx.saved_tensors
+        slope_BKHW = probs_BKHW * predicted_K.view(1, -1, 1, 1)
+        return slope_BKHW.scatter_add_(1, ids_B1HW, overlap_K.take(ids_B1HW) * hits_B1HW), None

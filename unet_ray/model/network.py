@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, K classes, H W pixels.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,12 +15,15 @@ from unet_ray.model.blocks import ConvBlock, ResidualBlock, crop_to, make_up
 from unet_ray.sizes import Sizes
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(nn.Module, ABC):
     """A contracting path, which the subclass has, then up-sampling and merging with its maps, level by level.
 
     ``sizes`` tells which images it takes: an output of h x w pixels, both among the output sizes, is of an image with
-    ``sizes.margin`` pixels more on each side.
+    ``sizes.margin`` pixels more on each side. ``reach`` is how many pixels around an output pixel, beside the margin,
+    its logits may depend on; None for all, as with group normalisation.
     """
+
+    reach: int | None
 
     def __init__(self, sizes: Sizes, dropout: float) -> None:
         """Make the parts without weights; ``dropout`` is the share of the bottom map that training sets to 0."""
@@ -34,6 +38,7 @@ class SegmentationNetwork(nn.Module):
         widths: Sequence[int],
         num_classes: int,
         *,
+        contracting_reach: int,
         norm: Norm,
         upsampling: Upsampling,
         padding: int = 1,
@@ -47,12 +52,16 @@ class SegmentationNetwork(nn.Module):
             skips: Channels of the map that each level is merged with, 0 for none.
             widths: Channels of each level.
             num_classes: Number of output channels, K.
+            contracting_reach: Pixels on each side that a pixel of the coarsest map depends on.
             norm: Normalisation of the blocks.
             upsampling: How the resolution is doubled.
             padding: Padding of the 3x3 convolutions.
             residual: Whether blocks are residual.
             deep_supervision: Whether training gives logits of every level.
         """
+        per_level = 3 if upsampling == "transposed" else 5  # two convolutions, the place in a coarser pixel, its sides
+        padded_reach = contracting_reach + per_level * (self.sizes.stride - 1)
+        self.reach = None if norm == "group" else padded_reach if padding else 0
         make_block = partial(ResidualBlock, norm=norm) if residual else partial(ConvBlock, norm=norm, padding=padding)
         self.up = nn.ModuleList(
             make_up(before, after, upsampling) for before, after in zip([bottom, *widths], widths, strict=False)
@@ -63,13 +72,13 @@ class SegmentationNetwork(nn.Module):
             nn.Conv2d(width, num_classes, 1) for width in (widths[:-1] if deep_supervision else [])
         )
 
+    @abstractmethod
     def contracting_path(self) -> Sequence[Sequence[nn.Module]]:
         """Return the modules of each level of the contracting path, finest first, the bottom included."""
-        raise NotImplementedError
 
+    @abstractmethod
     def contract(self, image_BCHW: Tensor) -> list[Tensor]:
         """Return the map of each level of the contracting path, finest first; the last one is the bottom's."""
-        raise NotImplementedError
 
     def forward(self, image_BCHW: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return ``(B, K, h, w)`` logits of a normalised ``(B, C, h + 2 margin, w + 2 margin)`` float image.

@@ -9,6 +9,7 @@ Shapes: B batch, C channels, H W pixels.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -16,6 +17,9 @@ from unet_ray.config_training import RESNET_DEPTH, Norm, ResNetKind, Upsampling
 from unet_ray.model.blocks import initialise, make_norm
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.sizes import padded_sizes
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 
 class ResNetUNet(SegmentationNetwork):
@@ -54,6 +58,7 @@ class ResNetUNet(SegmentationNetwork):
             [bottom // 2, bottom // 4, bottom // 8, 64, 0],
             [width * 2**level for level in reversed(range(RESNET_DEPTH))],
             num_classes,
+            contracting_reach=_reach(self.encoder),
             norm=norm,
             upsampling=upsampling,
             deep_supervision=deep_supervision,
@@ -73,3 +78,13 @@ class ResNetUNet(SegmentationNetwork):
         for layer in (net.layer2, net.layer3, net.layer4):
             maps.append(layer(maps[-1]))
         return maps
+
+
+def _reach(encoder: "ResNet") -> int:
+    """Return a bound on the pixels on each side that a pixel of the last map depends on."""
+    stem = 3 + 2  # a 7x7 convolution at full resolution, 3x3 pooling at half
+    layers = (encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4)
+    counts = (
+        sum(isinstance(one, nn.Conv2d) and one.kernel_size == (3, 3) for one in layer.modules()) for layer in layers
+    )
+    return stem + sum(count << (level + 2) for level, count in enumerate(counts))

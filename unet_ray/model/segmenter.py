@@ -4,8 +4,11 @@ Shapes: B batch, C channels, K classes, H W pixels.
 """
 
 import copy
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from unet_ray.config import Arithmetic, Precision
+from unet_ray.config import Arithmetic, Precision, PredictSection
+from unet_ray.errors import ResourceError
 from unet_ray.model.network import SegmentationNetwork
+from unet_ray.model.tiles import Tile, cut_tiles
+from unet_ray.model.views import PLAIN, View, average_views, view_reach, view_step
+
+logger = logging.getLogger(__name__)
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+Image = NDArray[np.uint8]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:
@@ -27,6 +37,21 @@ def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """What a network makes of one frame.
+
+    All ``(H, W)`` uint8: ``mask`` and ``second`` the ids of the most probable class and of the next, ``confidence`` the
+    probability of the former in 1/255, ``entropy`` that of all probabilities in 1/255 of the largest there is,
+    ``log(K)``. None where they were not asked for.
+    """
+
+    mask: Image
+    confidence: Image | None = None
+    second: Image | None = None
+    entropy: Image | None = None
 
 
 class Segmenter:
@@ -43,46 +68,156 @@ class Segmenter:
         std: Sequence[float],
         device: torch.device,
         precision: Arithmetic,
+        *,
+        most_pixels: int = PredictSection.forward_pixels,
+        views: tuple[View, ...] = PLAIN,
+        measured: bool = False,
+        second: bool = False,
     ) -> None:
-        """Copy the network; ``mean`` and ``std`` are of R, G, B in 0..255."""
+        """Copy the network.
+
+        Args:
+            model: The network.
+            mean: Mean of R, G, B in 0..255.
+            std: Standard deviation of R, G, B.
+            device: Where it runs.
+            precision: What it computes in.
+            most_pixels: Most pixels in a forward pass: more images go one after the other, larger ones in tiles.
+            views: What is averaged.
+            measured: Whether to give confidence and entropy beside the masks.
+            second: Whether to give the second most probable class.
+        """
         self._device = device
         self._dtype = _DTYPES[precision]
         self._sizes = model.sizes
+        self._views = views
+        self._measured = measured
+        self._second = second
+        self._most_pixels = most_pixels
+        self._step = view_step(views, model.sizes.stride)
+        self._reach = view_reach(views, model.reach)
         self._model = _fold_batch_norm(model).to(device, self._dtype).to(memory_format=torch.channels_last)
         self._mean = torch.tensor(mean, device=device, dtype=self._dtype).view(1, 3, 1, 1)
         self._scale = (1 / torch.tensor(std, device=device)).to(self._dtype).view(1, 3, 1, 1)
 
-    def segment(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-        """Return a ``(H, W)`` uint8 mask of class ids for each ``(H, W, 3)`` uint8 RGB image, of any size.
+    def segment(self, images: Sequence[Image]) -> list[Segmented]:
+        """Return what the network makes of each ``(H, W, 3)`` uint8 RGB image, of any size.
 
-        Images of one size share a forward pass. Sizes that the network cannot take are padded on the right and at
+        Images of one size share forward passes. Sizes that the network cannot take are padded on the right and at
         the bottom with the mean colour, and the masks cropped back. For a network of valid convolutions images are
-        mirrored instead, on all sides, so that its output is the whole of them.
+        mirrored instead, on all sides, so that its output is the whole of them. Without enough memory it goes on with
+        half as many pixels in a pass, and says so.
+
+        Raises:
+            ResourceError: There is not enough memory for the smallest tile.
         """
         same_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for position, image in enumerate(images):
             same_size[image.shape].append(position)
-        masks: dict[int, NDArray[np.uint8]] = {}
+        results: dict[int, Segmented] = {}
         for positions in same_size.values():
-            batch_BHW = self._forward(np.stack([images[position] for position in positions]))
-            masks.update(zip(positions, batch_BHW, strict=True))
-        return [masks[position] for position in range(len(images))]
+            results.update(zip(positions, self._segment([images[position] for position in positions]), strict=True))
+        return [results[position] for position in range(len(images))]
 
-    @torch.inference_mode()
-    def _forward(self, batch_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = batch_BHWC.shape[1:3]
-        bottom, right = self._sizes.at_least(height) - height, self._sizes.at_least(width) - width
+    def _segment(self, images: list[Image]) -> list[Segmented]:
+        """Segment images of one size, as many at a time as fit into a forward pass."""
+        results: list[Segmented] = []
+        while len(results) < len(images):
+            tiles = self._cut(*images[0].shape[:2])
+            largest = max(tile.area(self._sizes.margin) for tile in tiles)
+            share = images[len(results) :][: max(1, self._most_pixels // largest)]
+            try:
+                results += self._put_together(share, tiles)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._most_pixels = largest * len(share) // 2
+                if len(share) == 1 and self._cut(*images[0].shape[:2]) == tiles:
+                    raise ResourceError(
+                        f"predict.forward_pixels: there is no memory for {largest} pixels, the fewest that this "
+                        "network can take of an image at once; predict with more memory, or a smaller network"
+                    ) from None
+            else:
+                continue
+            logger.warning("out of memory: going on with %d pixels in a forward pass", self._most_pixels)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+        return results
+
+    def _cut(self, height: int, width: int) -> tuple[Tile, ...]:
+        if self._step == self._sizes.stride:
+            sides = (self._sizes.at_least(height), self._sizes.at_least(width))
+        else:
+            sides = (-(-height // self._step) * self._step, -(-width // self._step) * self._step)
+        return cut_tiles(*sides, self._sizes, self._reach, self._step, self._most_pixels)
+
+    def _put_together(self, images: list[Image], tiles: tuple[Tile, ...]) -> list[Segmented]:
+        """Return what the tiles of images of one size make together."""
+        height, width = images[0].shape[:2]
+        planes: dict[str, NDArray[np.uint8]] = defaultdict(lambda: np.empty((len(images), height, width), np.uint8))
         margin = self._sizes.margin
         if margin:
-            around = ((0, 0), (margin, margin + bottom), (margin, margin + right), (0, 0))
-            batch_BHWC = np.pad(batch_BHWC, around, mode="reflect")
+            bottom, right = tiles[-1].rows.end - height, tiles[-1].columns.end - width
+            around = ((margin, margin + bottom), (margin, margin + right), (0, 0))
+            images = [np.pad(image, around, mode="reflect") for image in images]
+        for tile in tiles:
+            rows, columns = (slice(span.first, span.end + 2 * margin) for span in (tile.rows, tile.columns))
+            within = (slice(None), slice(height - tile.rows.core_first), slice(width - tile.columns.core_first))
+            found = self._see(np.stack([image[rows, columns] for image in images]), tile)
+            for name, plane in found.items():
+                planes[name][:, tile.rows.core, tile.columns.core] = plane[within].cpu().numpy()
+        return [Segmented(**{name: plane[number] for name, plane in planes.items()}) for number in range(len(images))]
+
+    @torch.inference_mode()
+    def _see(self, batch_BHWC: NDArray[np.uint8], tile: Tile) -> dict[str, Tensor]:
+        """Return ``(B, h, w)`` uint8 planes of the core of a tile, on the device."""
         image_BCHW = torch.from_numpy(batch_BHWC).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
         image_BCHW = (image_BCHW - self._mean).mul_(self._scale)
-        if not margin and (bottom or right):
+        margin = 2 * self._sizes.margin
+        bottom = tile.rows.end - tile.rows.first + margin - image_BCHW.shape[2]
+        right = tile.columns.end - tile.columns.first + margin - image_BCHW.shape[3]
+        if bottom or right:
             image_BCHW = nn.functional.pad(image_BCHW, (0, right, 0, bottom))
-        logits_BKHW: Tensor = self._model(image_BCHW)
-        ids_BHW = logits_BKHW[:, :, :height, :width].argmax(1).to(torch.uint8)
-        return np.asarray(ids_BHW.cpu().numpy())
+        if self._views == PLAIN:
+            logits_BKHW = self._model(image_BCHW)
+        else:
+            logits_BKHW = average_views(self._model, image_BCHW, self._views)
+        logits_BKHW = logits_BKHW[:, :, tile.rows.kept, tile.columns.kept]
+        ids_BHW = logits_BKHW.argmax(1)
+        planes = {"mask": ids_BHW.to(torch.uint8)}
+        if self._measured:
+            planes["confidence"], planes["entropy"] = measure(logits_BKHW)
+        if self._second:
+            others_BKHW = logits_BKHW.scatter(1, ids_BHW[:, None], -math.inf)
+            planes["second"] = others_BKHW.argmax(1).to(torch.uint8)
+        return planes
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an allocation failed; on a CPU torch has no exception of its own for that."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def measure(logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest probability and the entropy of each pixel: ``(B, H, W)`` uint8 in 1/255, of log(K) the latter.
+
+    Image by image and channels first, which on a CPU takes half the time.
+    """
+    measured = [_measure(logits_KHW) for logits_KHW in logits_BKHW]
+    confidence, entropy = (torch.stack(planes) for planes in zip(*measured, strict=True))
+    return confidence, entropy
+
+
+def _measure(logits_KHW: Tensor) -> tuple[Tensor, Tensor]:
+    below_KHW = logits_KHW.float().contiguous()
+    below_KHW -= below_KHW.amax(0)
+    odds_KHW = below_KHW.exp()
+    total_HW = odds_KHW.sum(0)
+    entropy_HW = total_HW.log() - odds_KHW.mul_(below_KHW).sum(0).div_(total_HW)
+    most = math.log(max(2, len(logits_KHW)))
+    planes = (total_HW.reciprocal_(), entropy_HW.div_(most).clamp_(0, 1))
+    confidence_HW, entropy_HW = (plane.mul_(255).round_().to(torch.uint8) for plane in planes)
+    return confidence_HW, entropy_HW
 
 
 def _fold_batch_norm(model: SegmentationNetwork) -> nn.Module:

@@ -58,6 +58,7 @@ class UNet(SegmentationNetwork):
             skips[::-1],
             skips[::-1],
             num_classes,
+            contracting_reach=2 * (2 ** (depth + 1) - 1),
             norm=norm,
             upsampling=upsampling,
             residual=residual,

@@ -52,7 +52,14 @@ class ValidUNet(SegmentationNetwork):
         )
         *skips, bottom = widths
         self.add_expanding_path(
-            bottom, skips[::-1], skips[::-1], num_classes, norm=norm, upsampling="transposed", padding=0
+            bottom,
+            skips[::-1],
+            skips[::-1],
+            num_classes,
+            contracting_reach=0,
+            norm=norm,
+            upsampling="transposed",
+            padding=0,
         )
         _initialise(self)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from unet_ray import pipeline, runtime, storage
+from unet_ray.calibration import calibrate
 from unet_ray.checkpoint import Checkpoint, find_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
@@ -19,7 +20,7 @@ from unet_ray.datasets.layouts import add_layout
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.prepared import Prepared, iter_split, open_dataset
 from unet_ray.datasets.video import add_video
-from unet_ray.errors import CheckpointError
+from unet_ray.errors import CheckpointError, ConfigError
 from unet_ray.images.video import is_video
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.metrics import score
@@ -37,6 +38,7 @@ _FRAMES_PER_TASK = 32
 _FEWEST_UNITS = 8
 _PARTS_WANTED = 200  # enough for a lively progress line; large jobs get one part per shard
 _LISTS = (".csv", ".parquet")
+_SETTINGS = ("batch_size", "forward_pixels", "flips", "scales", "planes", "mask_encoding", "shard_rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class PredictResult:
     miou: float | None
     object_miou: float | None
     pixel_accuracy: float | None
+    calibration_error: float | None
     seconds: float = field(compare=False)
 
 
@@ -69,6 +72,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     Raises:
         CheckpointError: There is no checkpoint, its weights are of another architecture than it says, or its classes
             are not those of the input.
+        ConfigError: The views that are to be averaged are none for this network.
         DatasetError: There is nothing to segment.
         PlanMismatchError: The output holds the predictions of another model, setting or input.
     """
@@ -77,6 +81,11 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     card = checkpoint.card
     classes = card.class_map
     checkpoint.load_model()  # what the predictors will do: refused here, not in each of them
+    if card.model.sizes.margin and set(config.predict.scales) != {1}:
+        raise ConfigError(
+            f"predict.scales: must be [1] for {card.model.kind}, whose output is smaller than its image; "
+            f"got {list(config.predict.scales)}"
+        )
     resources = runtime.plan_prediction(config.scaling)
     device = torch.device("cuda" if resources.device == "gpu" else "cpu")
     precision = resolve_precision(config.scaling.precision, device)
@@ -91,7 +100,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         "device": resources.device,
         "threads": resources.threads_per_network,
         "precision": precision,
-        "mask_encoding": config.predict.mask_encoding,
+        "section": config.predict,
     }
     load = functools.partial(load_frames, classes=classes, policy=config.images)
     success, already = fill(
@@ -103,7 +112,8 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         on_progress=on_progress or Meter("predict", "frames"),
     )
     storage.write(f"{plan.uri}/config.yaml", dump_config(config).encode())
-    scores = score(success.totals["confusion"], classes.background) if success.totals["confusion"] else None
+    totals = success.totals
+    scores = score(totals["confusion"], classes.background) if totals["confusion"] else None
     return PredictResult(
         predictions=plan.uri,
         already_complete=already,
@@ -115,6 +125,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         miou=scores.miou if scores else None,
         object_miou=scores.object_miou if scores else None,
         pixel_accuracy=scores.pixel_accuracy if scores else None,
+        calibration_error=calibrate(totals["calibration"]).error if scores else None,
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -130,9 +141,7 @@ def _plan(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
     settings: dict[str, Any] = {
         **_name_source(config, prepared),
         "predict.checkpoint": checkpoint.info.model_sha256[:16],
-        "predict.batch_size": config.predict.batch_size,
-        "predict.mask_encoding": config.predict.mask_encoding,
-        "predict.shard_rows": config.predict.shard_rows,
+        **{f"predict.{key}": getattr(config.predict, key) for key in _SETTINGS},
         "scaling.precision": precision,
     }
     facts = asdict(card.class_map) | {

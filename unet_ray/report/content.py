@@ -8,13 +8,20 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_ray.calibration import Calibration
+
 Colour: TypeAlias = tuple[int, int, int]
+PanelKind: TypeAlias = Literal["best", "worst", "uncertain", "random"]
 History: TypeAlias = tuple[Mapping[str, float | int | None], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """One class and its pixel counts over the whole split; ``iou`` is None where the class never occurs."""
+    """One class and its pixel counts over all frames; ``iou`` is None where the class never occurs.
+
+    ``predicted`` pixels, with truth or without it, were given this class, ``confidence`` is their mean probability of
+    it, None where there are none.
+    """
 
     class_id: int
     name: str
@@ -23,18 +30,21 @@ class ClassRow:
     fp: int
     fn: int
     iou: float | None
+    predicted: int
+    confidence: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """One frame to look at: ``image`` is RGB (H, W, 3), the masks (H, W), where 255 is ignored.
 
-    ``true_mask`` and ``miou`` are None for a frame without truth.
+    ``true_mask`` and ``miou`` are None for a frame without truth. ``confidence`` is the mean over its pixels.
     """
 
-    kind: Literal["best", "worst", "random"]
+    kind: PanelKind
     image_id: str
     miou: float | None
+    confidence: float
     image: NDArray[np.uint8]
     true_mask: NDArray[np.uint8] | None
     pred_mask: NDArray[np.uint8]
@@ -54,10 +64,10 @@ class ReportContent:
     """Everything on the page, in the order in which it is read.
 
     ``scores`` are ratios in 0..1, None where undefined. ``confusion`` counts pixels, (K, K) with the true
-    class down and the predicted class across, in the order of ``classes``; all zero without truth.
-    ``history`` has one mapping per epoch, of which the page draws ``epoch``, ``train_loss``, ``val_loss``,
-    ``miou``, ``pixel_accuracy``, ``lr`` and ``samples_per_s`` and sums ``skipped_steps``; any may be missing or None.
-    ``quarantined`` may be the first few of ``quarantined_total``.
+    class down and the predicted class across, in the order of ``classes``; all zero without truth, as are the bins of
+    ``calibration``. ``history`` has one mapping per epoch, of which the page draws ``epoch``, ``train_loss``,
+    ``val_loss``, ``miou``, ``pixel_accuracy``, ``lr`` and ``samples_per_s`` and sums ``skipped_steps``; any may be
+    missing or None. ``quarantined`` may be the first few of ``quarantined_total``.
     """
 
     title: str
@@ -65,6 +75,7 @@ class ReportContent:
     scores: tuple[tuple[str, float | None], ...]
     classes: tuple[ClassRow, ...]
     confusion: NDArray[np.int64]
+    calibration: Calibration
     history: History
     panels: tuple[Panel, ...]
     quarantined: tuple[Quarantined, ...]

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from unet_ray.calibration import Calibration
 from unet_ray.html.pictures import mask_uri, photo_uri, shrink_image, shrink_mask
 from unet_ray.report.content import Colour, History, Panel, epochs, series
 from unet_ray.schema import IGNORE_INDEX
@@ -85,11 +86,28 @@ def curves_svg(history: History) -> str:
             _draw_plot(axes, history, labels)
             axes.set_title(title)
             axes.set_ylim(*limits)
-        svg = io.StringIO()
-        unsigned = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(svg, format="svg", transparent=True, metadata=unsigned)
-    document = svg.getvalue()
-    return document[document.index("<svg") :]
+        return _svg(figure)
+
+
+def reliability_svg(calibration: Calibration) -> str:
+    """Draw the share of right pixels of each bin of confidence, and its share of all, as one SVG element.
+
+    As `curves_svg` does; there must be labelled pixels. On the dashed diagonal confidence is what it says.
+    """
+    bins = [one for one in calibration.bins if one.pixels]
+    confidence = [one.confidence for one in bins]
+    pixels = np.array([one.pixels for one in bins])
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 3.6))
+        right, all_pixels = figure.subplots(1, 2)
+        right.plot([0, 1], [0, 1], color=_INK, linestyle="--", linewidth=1)
+        right.plot(confidence, [one.accuracy for one in bins], color=_LINES[0], marker="o")
+        right.set_title("Share of pixels that are right")
+        all_pixels.bar(confidence, pixels / pixels.sum(), width=0.8 / len(calibration.bins), color=_LINES[0])
+        all_pixels.set_title("Share of all labelled pixels")
+        for axes in (right, all_pixels):
+            axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence")
+        return _svg(figure)
 
 
 def panel_data_uris(panel: Panel, palette: Mapping[int, Colour]) -> PanelUris:
@@ -116,6 +134,14 @@ def error_share(panel: Panel) -> float | None:
     if not labelled.any():
         return None
     return float((panel.true_mask != panel.pred_mask)[labelled].mean())
+
+
+def _svg(figure: Figure) -> str:
+    svg = io.StringIO()
+    unsigned = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(svg, format="svg", transparent=True, metadata=unsigned)
+    document = svg.getvalue()
+    return document[document.index("<svg") :]
 
 
 def _draw_plot(axes: Axes, history: History, labels: Mapping[str, str]) -> None:

@@ -10,11 +10,16 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from unet_ray.html.page import DASH, render_template
-from unet_ray.report.content import ClassRow, History, Panel, ReportContent, epochs, series
-from unet_ray.report.figures import WRONG_COLOUR, PanelUris, curves_svg, error_share, panel_data_uris
+from unet_ray.report.content import ClassRow, History, Panel, PanelKind, ReportContent, epochs, series
+from unet_ray.report.figures import WRONG_COLOUR, PanelUris, curves_svg, error_share, panel_data_uris, reliability_svg
 
-_SECTIONS = ("Run", "Training", "Classes", "Confusion", "Frames", "Quarantine", "Notes")
-_KINDS = {"best": "Best frames", "worst": "Worst frames", "random": "Random frames"}
+_SECTIONS = ("Run", "Training", "Classes", "Confusion", "Calibration", "Frames", "Quarantine", "Notes")
+_KINDS: dict[PanelKind, str] = {
+    "best": "Best frames",
+    "worst": "Worst frames",
+    "uncertain": "Most uncertain frames",
+    "random": "Random frames",
+}
 
 
 class Cell(NamedTuple):
@@ -52,8 +57,10 @@ def render_page(content: ReportContent) -> str:
         sections=_SECTIONS,
         content=content,
         has_truth=bool(content.confusion.any()),
+        predicted=sum(row.predicted for row in content.classes),
         confusion=list(_confusion_rows(content)),
         curves=Markup(curves_svg(content.history)) if content.history else None,
+        reliability=Markup(reliability_svg(content.calibration)) if content.calibration.error is not None else None,
         history_summary=_history_summary(content.history),
         groups=_panel_groups(content),
         wrong_colour=WRONG_COLOUR,

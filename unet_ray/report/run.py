@@ -1,39 +1,33 @@
 """Gathering what a report shows, and writing it; reads the history and a published predictions table, without Ray."""
 
-import logging
-import random
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from unet_ray import storage
+from unet_ray.calibration import BINS, calibrate
 from unet_ray.config import Config
-from unet_ray.datasets.frames import read_frame
-from unet_ray.errors import ImageError, NotFoundError
-from unet_ray.faults import translated
+from unet_ray.errors import NotFoundError
 from unet_ray.history import read_history
-from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
-from unet_ray.metrics import score
-from unet_ray.report.content import ClassRow, Panel, Quarantined, ReportContent
+from unet_ray.metrics import Scores, score
+from unet_ray.report.content import ClassRow, Quarantined, ReportContent
 from unet_ray.report.page import render_page
+from unet_ray.report.panels import COLUMNS, make_panels
 from unet_ray.report.text import class_table
 from unet_ray.schema import OK
 from unet_ray.table.read import Table, open_table
-
-logger = logging.getLogger(__name__)
 
 _MOST_QUARANTINED = 50
 _NOTES = (
     "IoU = TP / (TP + FP + FN), from pixel counts summed over all frames; a class that occurs neither in truth nor in "
     "prediction has none.",
     "mIoU is the mean over the classes that have an IoU; object mIoU leaves out the background class, if there is one.",
+    "The calibration error is the mean distance, over all labelled pixels, between the confidence of a bin and its "
+    "share of right pixels (Guo et al. 2017, 15 bins).",
     "Pixels without a label are never counted. Padding is cropped before counting.",
 )
 
@@ -48,6 +42,7 @@ class ReportResult:
     miou: float | None
     object_miou: float | None
     pixel_accuracy: float | None
+    calibration_error: float | None
 
 
 def run(config: Config) -> ReportResult:
@@ -60,12 +55,10 @@ def run(config: Config) -> ReportResult:
     classes = ClassMap.from_facts(table.plan.facts)
     counts = table.success.totals["confusion"] or [0] * classes.num_classes**2
     scores = score(counts, classes.background)
-    rows = table.read(["row_id", "image_id", "status", "error_code", "error_message", "confusion"])
+    calibration = calibrate(table.success.totals["calibration"] or [0] * 3 * BINS)
+    rows = table.read([*COLUMNS, "image_id", "status", "error_code", "error_message"])
     quarantined = rows.filter(pc.not_equal(rows["status"], OK))
-    class_rows = tuple(
-        ClassRow(class_id=k, name=name, colour=classes.palette[k], tp=one.tp, fp=one.fp, fn=one.fn, iou=one.iou)
-        for k, (name, one) in enumerate(zip(classes.classes, scores.classes, strict=True))
-    )
+    class_rows = _class_rows(table, classes, scores)
     headline = (
         ("mIoU", scores.miou),
         ("object mIoU", scores.object_miou),
@@ -77,8 +70,9 @@ def run(config: Config) -> ReportResult:
         scores=headline,
         classes=class_rows,
         confusion=np.array(counts, np.int64).reshape(classes.num_classes, -1),
+        calibration=calibration,
         history=_history(config),
-        panels=tuple(_panels(config, table, classes, rows)),
+        panels=tuple(make_panels(config, table, classes, rows.filter(pc.equal(rows["status"], OK)))),
         quarantined=tuple(
             Quarantined(image_id=row["image_id"], error_code=row["error_code"], error_message=row["error_message"])
             for row in quarantined.slice(0, _MOST_QUARANTINED).to_pylist()
@@ -96,92 +90,30 @@ def run(config: Config) -> ReportResult:
         miou=scores.miou,
         object_miou=scores.object_miou,
         pixel_accuracy=scores.pixel_accuracy,
+        calibration_error=calibration.error,
     )
 
 
-def choose_panels(
-    rows: Sequence[Mapping[str, Any]], each: int, background: int | None, seed: int
-) -> list[tuple[Literal["best", "worst", "random"], int, float | None]]:
-    """Choose the frames to show: the best and worst by their own mIoU, and some at random among the others.
-
-    Args:
-        rows: ok rows with row_id and confusion.
-        each: Frames of each kind.
-        background: Class that object scores leave out; not used for the ranking.
-        seed: Seed of the random choice.
-
-    Returns:
-        Kind, row_id and mIoU; only random ones when no frame has truth. No frame is chosen twice.
-    """
-    ranked: list[tuple[float, int]] = []
-    without: list[int] = []
-    for row in rows:
-        value = score(row["confusion"], background).miou if row["confusion"] is not None else None
-        if value is None:
-            without.append(row["row_id"])
-        else:
-            ranked.append((value, row["row_id"]))
-    ranked.sort()
-    low = min(each, len(ranked) // 2)
-    worst, rest = ranked[:low], ranked[low:]
-    high = min(each, len(rest))
-    best, rest = rest[len(rest) - high :][::-1], rest[: len(rest) - high]
-    others: list[tuple[float | None, int]] = [*rest, *((None, row_id) for row_id in without)]
-    chance = random.Random(seed).sample(others, min(each, len(others)))
-    return [
-        *(("best", row_id, value) for value, row_id in best),
-        *(("worst", row_id, value) for value, row_id in worst),
-        *(("random", row_id, value) for value, row_id in chance),
-    ]
-
-
-def _panels(config: Config, table: Table, classes: ClassMap, rows: pa.Table) -> list[Panel]:
-    ok = rows.filter(pc.equal(rows["status"], OK)).select(["row_id", "confusion"]).to_pylist()
-    chosen = choose_panels(ok, config.report.panels, classes.background, config.run.seed)
-    wanted = {row_id for _, row_id, _ in chosen}
-    planned = {row["row_id"]: row for part in table.plan.scan() for row in _only(part, wanted)}
-    predicted = {row["row_id"]: row for row in _read_masks(table, wanted)}
-    encoding = table.plan.facts["mask_encoding"]
-    panels = []
-    for kind, row_id, value in chosen:
-        row = predicted[row_id]
-        try:
-            image, true_mask = read_frame(planned[row_id], classes, config.images)
-        except ImageError as error:
-            logger.warning("%s: not shown, the frame cannot be read any more: %s", row["image_id"], error)
-            continue
-        panels.append(
-            Panel(
-                kind=kind,
-                image_id=row["image_id"],
-                miou=value,
-                image=image,
-                true_mask=true_mask,
-                pred_mask=decode_stored_mask(row["pred_mask"], row["height"], row["width"], encoding),
-            )
+def _class_rows(table: Table, classes: ClassMap, scores: Scores) -> tuple[ClassRow, ...]:
+    totals = table.success.totals
+    nothing = [0] * classes.num_classes
+    counts = zip(totals["class_pixels"] or nothing, totals["confidence_sum"] or nothing, strict=True)
+    return tuple(
+        ClassRow(
+            class_id=class_id,
+            name=name,
+            colour=colour,
+            tp=one.tp,
+            fp=one.fp,
+            fn=one.fn,
+            iou=one.iou,
+            predicted=predicted,
+            confidence=confidence / (255 * predicted) if predicted else None,
         )
-    return panels
-
-
-def _read_masks(table: Table, wanted: set[int]) -> list[dict[str, Any]]:
-    """Read the masks of a few rows, fetching only the parts that hold one of them."""
-    found: list[dict[str, Any]] = []
-    ids = table.scan(["row_id"])
-    for uri, part in zip(table.part_uris(), ids, strict=True):
-        if wanted.isdisjoint(part["row_id"].to_pylist()):
-            continue
-        columns = ["row_id", "image_id", "pred_mask", "height", "width"]
-        with translated("read", uri):
-            filesystem, path = storage.arrow_filesystem(uri)
-            found += _only(pq.read_table(path, columns=columns, filesystem=filesystem), wanted)
-    return found
-
-
-def _only(rows: pa.Table, wanted: set[int]) -> list[dict[str, Any]]:
-    chosen: list[dict[str, Any]] = rows.filter(
-        pc.is_in(rows["row_id"], pa.array(sorted(wanted), pa.int64()))
-    ).to_pylist()
-    return chosen
+        for class_id, (name, colour, one, (predicted, confidence)) in enumerate(
+            zip(classes.classes, classes.palette, scores.classes, counts, strict=True)
+        )
+    )
 
 
 def _history(config: Config) -> tuple[dict[str, Any], ...]:

@@ -61,3 +61,15 @@ def open_table(uri: str) -> Table:
     if hashlib.sha256(data).hexdigest() != success.manifest_sha256:
         raise TableError(f"{uri}/_MANIFEST.parquet: changed after it was published (sha256 differs); restore it")
     return Table(uri=uri, plan=plan, success=success, manifest=pq.read_table(io.BytesIO(data)))
+
+
+def open_predictions(uri: str, rule: str) -> Table:
+    """Open a published table of predictions, for a command that takes no other, as ``rule`` says.
+
+    Raises:
+        TableError: As `open_table`, or the table is another.
+    """
+    table = open_table(uri)
+    if table.plan.kind != "predictions":
+        raise TableError(f"{uri}: a table of {table.plan.kind}; {rule}")
+    return table

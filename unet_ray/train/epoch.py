@@ -15,8 +15,8 @@ from unet_ray.metrics import score
 class Passed:
     """What the training steps of an epoch came to so far; stands in a checkpoint that is saved between two of them.
 
-    ``loss_sum`` is of the steps taken on this rank, and on rank 0 of all ranks for those before a checkpoint.
-    Times are of this rank: all of the steps, and what of it was spent waiting for data.
+    ``loss_sum`` is of the steps taken, each the mean of all its batches. Times are of this rank: all of the steps, and
+    what of it was spent waiting for data.
     """
 
     epoch: int
@@ -31,11 +31,12 @@ def make_row(
     passed: Passed,
     *,
     step: int,
-    train_loss: float | None,
+    workers: int,
     lr: float | None,
     samples: int,
     confusion_KK: NDArray[np.int64],
     background: int | None,
+    sharing_s: float | None,
     validation_s: float,
 ) -> dict[str, Any]:
     """Return the row of an epoch in the history; times and memory are of this rank's process.
@@ -43,18 +44,19 @@ def make_row(
     Args:
         passed: The steps of the epoch.
         step: Steps of the run so far.
-        train_loss: Mean loss of the steps taken, on all ranks.
+        workers: Workers that ended it.
         lr: Learning rate of the last step.
         samples: Rows that all ranks together trained on.
         confusion_KK: Counts of the validation, zeros without one.
         background: Class id that ``object_miou`` leaves out.
+        sharing_s: Mean seconds of a step that were spent waiting for gradients of other ranks, if there are any.
         validation_s: Seconds of the validation.
     """
     scores = score(confusion_KK, background)
     return {
         "epoch": passed.epoch,
         "step": step,
-        "train_loss": train_loss,
+        "train_loss": passed.loss_sum / passed.taken if passed.taken else None,
         "lr": lr,
         "miou": scores.miou,
         "object_miou": scores.object_miou,
@@ -62,9 +64,11 @@ def make_row(
         "class_iou": [item.iou for item in scores.classes],
         "confusion": confusion_KK.ravel().tolist(),
         "skipped_steps": passed.steps - passed.taken,
+        "workers": workers,
         "samples_per_s": round(samples / passed.train_s, 2) if passed.steps else None,
         "data_wait_s": round(passed.data_wait_s, 2),
         "step_s": round(passed.train_s - passed.data_wait_s, 2),
+        "sharing_s": None if sharing_s is None else round(sharing_s * passed.steps, 2),
         "validation_s": round(validation_s, 2),
         "seconds": round(passed.train_s + validation_s, 2),
         "peak_memory_mib": _peak_memory_mib(),

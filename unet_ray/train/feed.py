@@ -41,8 +41,8 @@ from unet_ray.train.schedule import Item, Schedule, epoch_order
 
 T = TypeVar("T")
 
-_ITEMS_PER_TASK = 4
-_PAUSE_S = 0.01
+_ITEMS_PER_TASK = 8
+_PAUSE_S = 0.05
 _AHEAD_BYTES = 128 * 2**20
 
 CROPS = pa.schema(
@@ -146,7 +146,7 @@ def _make_crops(item: Item, source: Source, schedule: Schedule) -> pa.Table:
 
 
 def train_rows(item: Item, source: Source, schedule: Schedule) -> list[dict[str, Any]]:
-    """Return the rows of the training index that a worker's training batch is made of."""
+    """Return the rows of the training index that a training batch is made of."""
     positions = schedule.train_positions(_order(source.train, source.seed, item.epoch), item.number)
     rows: list[dict[str, Any]] = ray.get(source.train).take(pa.array(positions)).to_pylist()
     return rows

@@ -1,6 +1,6 @@
 """The training loop: what one Ray Train worker does from its first batch to its last.
 
-Shapes: B batch, C channels, K classes, H W pixels; R ranks, A batches of a step.
+Shapes: B batch, C channels, K classes, H W pixels; M batches of a step, of all workers.
 """
 
 import contextlib
@@ -40,12 +40,15 @@ from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.model.outputs import compared, subsample
 from unet_ray.model.segmenter import Segmenter
+from unet_ray.train.batch import load_batch, load_border
 from unet_ray.train.epoch import Passed, make_row
 from unet_ray.train.feed import Source, feed, started, train_rows
 from unet_ray.train.outcome import is_exhausted, summarise
-from unet_ray.train.ranks import share_statistics, sum_counts, sum_number
+from unet_ray.train.preemption import Notices
+from unet_ray.train.ranks import share_statistics, sum_counts, sum_tensor
 from unet_ray.train.rates import learning_rate
 from unet_ray.train.schedule import Item, Schedule
+from unet_ray.train.start import open_start, take_weights
 from unet_ray.train.stepper import Stepper
 
 Batches = Iterator[tuple[Item, pa.Table]]
@@ -57,7 +60,10 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything a worker needs; travels whole from the driver. ``schedule`` is rank 0's."""
+    """Everything a worker needs; travels whole from the driver. ``schedule`` is rank 0's.
+
+    The run pauses after ``until_epoch``.
+    """
 
     config: Config
     card: ModelCard
@@ -67,6 +73,7 @@ class Job:
     precision: Arithmetic
     threads: int
     data_cpus: float
+    until_epoch: int
     progress: Queue
 
 
@@ -94,8 +101,10 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         )
         return wrapped
 
+    if schedule.rank == 0:
+        job.progress.put({"workers": schedule.world_size})
     checkpoint = _find_last(job.config.train_uri)
-    history = train(job, schedule, ray.train.torch.get_device(), checkpoint, batches, prepare)
+    history = train(job, schedule, ray.train.torch.get_device(), checkpoint, batches, prepare, Notices().are_new)
     return summarise(history, job.config.train.metric)
 
 
@@ -106,6 +115,7 @@ def train(
     checkpoint: Checkpoint | None,
     batches: Callable[[int, int], Generator[tuple[Item, pa.Table], None, None]],
     prepare: Callable[[nn.Module], nn.Module],
+    must_save: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
     """Train one worker's network; needs no Ray by itself.
 
@@ -116,6 +126,7 @@ def train(
         checkpoint: Where to go on from; None begins.
         batches: Yields this worker's items with their rows, from a step of an epoch on.
         prepare: Brings a network to the device and, where there are several workers, makes it share gradients.
+        must_save: Tells rank 0 after a step whether to save a checkpoint, whatever ``train.checkpoint_every_steps`` is.
 
     Returns:
         The history: a row per epoch.
@@ -125,29 +136,42 @@ def train(
     passed = Passed(epoch=0)
     if checkpoint is not None:
         passed = Passed(**checkpoint.progress["passed"])
-        passed.loss_sum *= schedule.rank == 0  # it is of all ranks
     with (
         contextlib.closing(batches(passed.epoch, passed.steps)) as items,
         started(items) as ready,
     ):
-        if checkpoint is None and job.config.model.encoder_weights is not None:
-            outlast(lambda: load_encoder_weights(model, job.config.model))
+        if checkpoint is None:
+            _begin(model, job)
         network = prepare(model.to(memory_format=torch.channels_last))
-        worker = _Worker(job, schedule, device, model, network)
+        worker = _Worker(job, schedule, device, model, network, must_save)
         if checkpoint is not None:
             worker.resume(checkpoint, passed)
-        for epoch in range(passed.epoch, schedule.epochs + 1):
+        for epoch in range(passed.epoch, job.until_epoch + 1):
             if worker.run_epoch(passed, islice(ready, len(schedule.items(epoch, passed.steps)))):
                 break
             passed = Passed(epoch=epoch + 1)
     return worker.history
 
 
+def _begin(model: SegmentationNetwork, job: Job) -> None:
+    """Give a new network the weights it begins with, if there are any to be had."""
+    if job.config.model.encoder_weights is not None:
+        outlast(lambda: load_encoder_weights(model, job.config.model))
+    if (uri := job.config.train.start_from) is not None:
+        take_weights(model, outlast(lambda: open_start(uri)), job.card.class_map.classes)
+
+
 class _Worker:
     """One worker's network and optimizer, and the steps it takes with them."""
 
     def __init__(
-        self, job: Job, schedule: Schedule, device: torch.device, model: SegmentationNetwork, network: nn.Module
+        self,
+        job: Job,
+        schedule: Schedule,
+        device: torch.device,
+        model: SegmentationNetwork,
+        network: nn.Module,
+        must_save: Callable[[], bool],
     ) -> None:
         """Make a worker at the start of a run; ``network`` is ``model`` with what shares its gradients."""
         self._job = job
@@ -155,7 +179,8 @@ class _Worker:
         self._device = device
         self._stepper = Stepper(model, network, job.config.optim, job.precision, device)
         self._loss = SegmentationLoss(job.config.loss, torch.tensor(job.class_weights, device=device))
-        self._unsettled: Tensor | None = None
+        self._must_save = must_save
+        self._unsettled: tuple[Tensor, Tensor] | None = None  # a step's loss, and those of this rank's batches
         self._skipped_in_a_row = 0
         self._reported = 0.0
         self.history: list[dict[str, Any]] = []
@@ -172,18 +197,15 @@ class _Worker:
         Returns:
             Whether the run has ended.
         """
-        epoch, every = passed.epoch, self._job.config.train.checkpoint_every_steps
+        epoch = passed.epoch
         steps = self._schedule.steps_per_epoch if epoch else 0
         for step in range(passed.steps, steps):
             started = time.monotonic()
             self._step(passed, step, batches)
             passed.train_s += time.monotonic() - started
             self._report(passed, step + 1)
-            number = self._step_number(epoch, step + 1)
-            if every and number % every == 0 and step + 1 < steps:
-                self._settle(passed)
-                passed.loss_sum = sum_number(passed.loss_sum, self._device) * (self._schedule.rank == 0)
-                self._save(number, epoch, None, passed)
+            if self._schedule.rank == 0 and step + 1 < steps:
+                self._save_within(passed, self._step_number(epoch, step + 1))
         self._settle(passed)
         started = time.monotonic()
         confusion_KK = self._validate(epoch, batches)
@@ -199,23 +221,25 @@ class _Worker:
 
     def _step(self, passed: Passed, step: int, batches: Batches) -> None:
         """Take one optimizer step, without waiting for the device to finish it."""
-        accumulate, losses = self._schedule.accumulate, []
-        for batch in range(accumulate):
+        numbers, in_step = self._schedule.batches(step), self._schedule.batches_per_step
+        losses = []
+        for number in numbers:
             asked = time.monotonic()
             _, rows = next(batches)
             passed.data_wait_s += time.monotonic() - asked
             image_BCHW, mask_BHW = load_batch(rows, self._job.source.crop, self._device, self._job.source.margin)
             border_BHW = load_border(rows, self._job.source.crop, self._device)
-            if batch == 0:
+            if number == numbers[0]:
                 self._settle(passed)
                 self._stepper.begin()
-            with self._stepper.sharing(last=batch == accumulate - 1):
-                torch.manual_seed(self._batch_seed(passed.epoch, step, batch))  # dropout's: nothing random is saved
+            with self._stepper.sharing(last=number == numbers[-1]):
+                torch.manual_seed(self._batch_seed(passed.epoch, number))  # dropout's: nothing random is saved
                 loss = self._compare(self._stepper.outputs(image_BCHW), mask_BHW, border_BHW)
-                self._stepper.backward(loss, 1 / accumulate)
+                self._stepper.backward(loss, self._schedule.world_size / in_step)  # of which ranks share the mean
             losses.append(loss.detach())
+        own_losses = torch.stack(losses)
+        self._unsettled = sum_tensor(own_losses.sum() / in_step), own_losses
         self._stepper.step(self._rate(self._step_number(passed.epoch, step)))
-        self._unsettled = torch.stack(losses)
 
     def _compare(self, outputs: Tensor | tuple[Tensor, ...], mask_BHW: Tensor, border_BHW: Tensor | None) -> Tensor:
         """Return the loss of a batch: the weighted sum over the network's outputs."""
@@ -225,20 +249,20 @@ class _Worker:
         ]
         return torch.stack(losses).sum()
 
-    def _batch_seed(self, epoch: int, step: int, batch: int) -> int:
-        """Return the seed of what is random on the device in a batch: another one for each batch of each rank."""
-        number = self._step_number(epoch, step) * self._schedule.accumulate + batch
-        return self._job.config.run.seed + number * self._schedule.world_size + self._schedule.rank
+    def _batch_seed(self, epoch: int, number: int) -> int:
+        """Return the seed of what is random on the device in a batch: another one for each, whoever has it."""
+        before = self._step_number(epoch, 0) * self._schedule.batches_per_step
+        return self._job.config.run.seed + before + number
 
     def _settle(self, passed: Passed) -> None:
         """Wait for the last step, if there is one to wait for, and count it as taken or skipped."""
         if self._unsettled is None:
             return
-        loss_A, self._unsettled = self._unsettled, None
+        (loss, own_losses), self._unsettled = self._unsettled, None
         passed.steps += 1
         if self._stepper.settle():
             passed.taken += 1
-            passed.loss_sum += float(loss_A.mean())
+            passed.loss_sum += float(loss)
             self._skipped_in_a_row = 0
             return
         self._skipped_in_a_row += 1
@@ -246,26 +270,32 @@ class _Worker:
             raise DivergedError(
                 f"step {self._step_number(passed.epoch, passed.steps)} (epoch {passed.epoch}): no finite loss or "
                 f"gradient in {_MOST_SKIPPED} steps in a row; lower optim.lr in a run of another name, or look at "
-                f"these images: {self._suspects(passed, loss_A)}"
+                f"these images: {self._suspects(passed, own_losses)}"
             )
 
-    def _suspects(self, passed: Passed, loss_A: Tensor) -> str:
+    def _suspects(self, passed: Passed, own_losses: Tensor) -> str:
         """Name the images of the last step's batches whose own loss is not finite, or of all where none is such."""
-        ranks, accumulate = self._schedule.world_size, self._schedule.accumulate
-        bad_RA = np.zeros((ranks, accumulate), np.int64)
-        bad_RA[self._schedule.rank] = ~loss_A.isfinite().cpu().numpy()
-        bad_RA = sum_counts(bad_RA, self._device)
-        first = (passed.steps - 1) * accumulate
+        first = (passed.steps - 1) * self._schedule.batches_per_step
+        bad_M = np.zeros(self._schedule.batches_per_step, np.int64)
+        bad_M[self._schedule.rank :: self._schedule.world_size] = ~own_losses.isfinite().cpu().numpy()
+        bad_M = sum_counts(bad_M, self._device)
         names = [
             row["image_id"]
-            for rank, batch in np.ndindex(ranks, accumulate)
-            if bad_RA[rank, batch] or not bad_RA.any()
-            for row in train_rows(
-                Item("train", passed.epoch, first + batch), self._job.source, replace(self._schedule, rank=rank)
-            )
+            for batch, bad in enumerate(bad_M)
+            if bad or not bad_M.any()
+            for row in train_rows(Item("train", passed.epoch, first + batch), self._job.source, self._schedule)
         ]
         rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         return ", ".join(names[:_MOST_NAMED]) + rest
+
+    def _save_within(self, passed: Passed, step: int) -> None:
+        """Save a checkpoint between two steps if it is time, or a node is about to go; rank 0 does, for all."""
+        every, leaving = self._job.config.train.checkpoint_every_steps, self._must_save()
+        if leaving or (every is not None and step % every == 0):
+            self._settle(passed)
+            self._save(step, passed.epoch, None, passed)
+        if leaving:
+            self._job.progress.put({"leaving": step})
 
     def _step_number(self, epoch: int, step: int) -> int:
         """Return how many steps of the run come before a step of an epoch; epoch 0 has none."""
@@ -282,7 +312,8 @@ class _Worker:
             return confusion_KK
         share_statistics(self._stepper.model)
         card, network = self._job.card, self._stepper.current()
-        segmenter = Segmenter(network, card.mean, card.std, self._device, self._job.precision)
+        most_pixels = self._job.config.predict.forward_pixels
+        segmenter = Segmenter(network, card.mean, card.std, self._device, self._job.precision, most_pixels=most_pixels)
         for _, rows in batches:
             confusion_KK += _validate(segmenter, rows, num_classes)
         return sum_counts(confusion_KK, self._device)
@@ -290,15 +321,15 @@ class _Worker:
     def _close(self, passed: Passed, confusion_KK: NDArray[np.int64], validation_s: float) -> dict[str, Any]:
         """Return the row of an epoch in the history."""
         step = self._step_number(passed.epoch, passed.steps)
-        loss_sum = sum_number(passed.loss_sum, self._device)
         return make_row(
             passed,
             step=step,
-            train_loss=loss_sum / passed.taken / self._schedule.world_size if passed.taken else None,
+            workers=self._schedule.world_size,
             lr=self._rate(step - 1) if step else None,
             samples=passed.steps * self._schedule.global_batch,
             confusion_KK=confusion_KK,
             background=self._job.card.class_map.background,
+            sharing_s=self._stepper.sharing_s(),
             validation_s=validation_s,
         )
 
@@ -338,39 +369,13 @@ class _Worker:
         self._job.progress.put({"epoch": passed.epoch, "step": step, "samples_per_s": rate, "data_wait": share})
 
 
-def load_batch(rows: pa.Table, crop: tuple[int, int], device: torch.device, margin: int = 0) -> tuple[Tensor, Tensor]:
-    """Bring crops (`feed.CROPS`) to the device, apply colour and normalisation there.
-
-    Returns:
-        ``(B, 3, H + 2 * margin, W + 2 * margin)`` float32 in channels-last memory, and ``(B, H, W)`` int64 class ids.
-    """
-    height, width = crop
-    pixels = np.stack([np.frombuffer(cell.as_buffer(), np.uint8) for cell in rows["image"]])
-    ids = np.stack([np.frombuffer(cell.as_buffer(), np.uint8) for cell in rows["mask"]])
-    colour = np.stack([np.frombuffer(cell.as_buffer(), np.float32) for cell in rows["colour"]])
-    rgb_BNC = torch.from_numpy(pixels.reshape(len(rows), -1, 3)).to(device, non_blocking=True).float()
-    colour_B34 = torch.from_numpy(colour.reshape(-1, 3, 4)).to(device, non_blocking=True)
-    image_BNC = torch.baddbmm(colour_B34[:, None, :, 3], rgb_BNC, colour_B34[:, :, :3].mT)
-    mask_BHW = torch.from_numpy(ids.reshape(len(rows), height, width)).to(device, non_blocking=True).long()
-    image_BHWC = image_BNC.view(len(rows), height + 2 * margin, width + 2 * margin, 3)
-    return image_BHWC.permute(0, 3, 1, 2), mask_BHW
-
-
-def load_border(rows: pa.Table, crop: tuple[int, int], device: torch.device) -> Tensor | None:
-    """Bring the border weights of crops (`feed.CROPS`) to the device: ``(B, H, W)`` float32, None if there are none."""
-    if rows["border"].null_count:
-        return None
-    weights = np.stack([np.frombuffer(cell.as_buffer(), np.float16) for cell in rows["border"]])
-    return torch.from_numpy(weights.reshape(len(rows), *crop)).to(device, non_blocking=True).float()
-
-
 def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray[np.int64]:
     """Count the confusion of a batch of validation frames (`frames.FRAMES`)."""
     frames = [frame for frame in view_frames(rows) if frame is not None]
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    for (_, truth), mask in zip(frames, segmenter.segment([image for image, _ in frames]), strict=True):
+    for (_, truth), found in zip(frames, segmenter.segment([image for image, _ in frames]), strict=True):
         assert truth is not None
-        confusion += count_confusion(truth, mask, num_classes)
+        confusion += count_confusion(truth, found.mask, num_classes)
     return confusion
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 
 def sum_counts(counts: NDArray[np.int64], device: torch.device) -> NDArray[np.int64]:
@@ -16,13 +16,11 @@ def sum_counts(counts: NDArray[np.int64], device: torch.device) -> NDArray[np.in
     return np.asarray(total.cpu().numpy())
 
 
-def sum_number(number: float, device: torch.device) -> float:
-    """Add a float64 number up over all ranks; all of them call it."""
-    if not _are_many():
-        return number
-    total = torch.tensor(number, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total)
+def sum_tensor(tensor: Tensor) -> Tensor:
+    """Add a tensor up over all ranks, in place and without waiting for the device; all of them call it."""
+    if _are_many():
+        dist.all_reduce(tensor)
+    return tensor
 
 
 def share_statistics(model: nn.Module) -> None:

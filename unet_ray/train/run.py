@@ -3,7 +3,6 @@
 import logging
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,9 +13,10 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unet_ray import runtime, storage
-from unet_ray.checkpoint import ModelCard, find_checkpoint, list_checkpoints, resume_checkpoint
+from unet_ray.checkpoint import Checkpoint, ModelCard, find_checkpoint, list_checkpoints, resume_checkpoint
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
@@ -34,6 +34,8 @@ from unet_ray.train.feed import Source
 from unet_ray.train.loop import Job, train_worker
 from unet_ray.train.outcome import summarise
 from unet_ray.train.schedule import Schedule
+from unet_ray.train.start import check_start, new_classes, open_start
+from unet_ray.train.tracking import Track, tracked
 from unet_ray.train.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -59,27 +61,38 @@ class TrainResult:
     seconds: float = field(compare=False)
 
 
-def run(config: Config) -> TrainResult:
+def run(config: Config, *, until_epoch: int | None = None, share: int = 1) -> TrainResult:
     """Train the network of a configuration on its prepared dataset.
 
     Safe to repeat: a run that was cut off goes on from its last checkpoint, a finished one is left alone.
 
+    Args:
+        config: The configuration.
+        until_epoch: Pause after this epoch; a later call goes on. None trains to the end.
+        share: How many runs share the cluster at a time.
+
     Raises:
         TableError: The dataset is not prepared.
         ConfigError: Classes, class weights, border classes, crop, batch or encoder weights do not fit the dataset or
-            the network.
+            the network, or MLflow does not take the run.
         PlanMismatchError: The run was begun with other settings.
         ResourceError: The cluster is too small, workers died too often, or the network cannot be compiled.
         DivergedError: Ten steps in a row had no finite loss or gradient.
     """
     started = time.monotonic()
     prepared = open_dataset(config.dataset_uri)
-    resources = runtime.plan_training(config.scaling)
+    resources = runtime.plan_training(config.scaling, share)
     _check(config, prepared, resources)
+    start = _open_start(config, prepared)
     _claim(config, prepared)
-    progress = _finished_progress(config.train_uri)
-    already = progress is not None
-    summary = summarise(progress["history"], config.train.metric) if progress else _fit(config, prepared, resources)
+    until = min(until_epoch or config.train.epochs, config.train.epochs)
+    history = _history_until(config.train_uri, until)
+    already = history is not None
+    if history is not None:
+        summary = summarise(history, config.train.metric)
+    else:
+        with tracked(config) as track:
+            summary = _fit(config, prepared, resources, start, until, track)
     best = outlast(lambda: find_checkpoint(config.train_uri, "best", optimizer=False))
     return TrainResult(
         checkpoint=best.info.uri,
@@ -131,10 +144,18 @@ def borders(config: Config, prepared: Prepared) -> Borders | None:
     return Borders(class_ids=class_ids, weight=loss.border_weight, sigma=loss.border_sigma) if class_ids else None
 
 
-def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> dict[str, Any]:
+def _fit(
+    config: Config,
+    prepared: Prepared,
+    resources: runtime.Resources,
+    start: Checkpoint | None,
+    until_epoch: int,
+    track: Track,
+) -> dict[str, Any]:
     storage.write(f"{config.train_uri}/config.yaml", dump_config(config).encode())
-    messages = Queue(actor_options={"num_cpus": 0})
-    job = _make_job(config, prepared, resources, messages)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # it ends with us, not with a node
+    job = _make_job(config, prepared, resources, start, messages, until_epoch)
     schedule = job.schedule
     logger.info(
         "training on %d pairs, validating on %d: %d epochs of %d steps, %d worker(s) on %s, %s, %d threads each",
@@ -146,7 +167,7 @@ def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> di
         train_worker,  # type: ignore[arg-type]
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=resources.num_networks,
+            num_workers=config.scaling.num_workers,  # type: ignore[arg-type]
             use_gpu=resources.device == "gpu",
             resources_per_worker={"CPU": resources.cpus_per_network}
             | ({"GPU": 1} if resources.device == "gpu" else {}),
@@ -160,22 +181,23 @@ def _fit(config: Config, prepared: Prepared, resources: runtime.Resources) -> di
             worker_runtime_env={"env_vars": runtime.KEEP_HEAP},  # type: ignore[call-arg]
         ),
     )
-    watcher = Watcher(messages, schedule)
+    watcher = Watcher(messages, schedule, track)
     watcher.start()
     try:
         result = trainer.fit()
     except WorkerGroupError as error:
         if not died(error):
             raise
+        often = f"{config.train.max_failures + 1} times" if config.train.max_failures else "once"
         raise ResourceError(
-            f"train.max_failures: workers died {config.train.max_failures + 1} times, the last time {watcher.position} "
+            f"train.max_failures: workers died {often}, the last time {watcher.position} "
             f"({describe(error.worker_failures)}); give them more memory, or go on from the last checkpoint with the "
             "same command"
         ) from None
     finally:
         messages.put(None)
         watcher.join(timeout=10)
-    outlast(lambda: _delete_all(f"{config.train_uri}/_ray"))
+    outlast(lambda: storage.delete_all(f"{config.train_uri}/_ray"))
     summary = result.return_value  # type: ignore[attr-defined]
     assert isinstance(summary, dict)
     return summary
@@ -195,7 +217,14 @@ class _Trainer(TorchTrainer):
         """Leave Ctrl-C to whoever runs the job: Ray Train's handler would end the process with a code of its own."""
 
 
-def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, messages: Queue) -> Job:
+def _make_job(
+    config: Config,
+    prepared: Prepared,
+    resources: runtime.Resources,
+    start: Checkpoint | None,
+    messages: Queue,
+    until_epoch: int,
+) -> Job:
     train = index_split(prepared, "train")
     has_val = prepared.stats["splits"].get("val", {}).get("ok", 0) > 0
     val = index_split(prepared, "val") if has_val else None
@@ -204,8 +233,8 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
     card = ModelCard(
         class_map=classes,
         model=replace(config.model, encoder_weights=None),
-        mean=(mean[0], mean[1], mean[2]),
-        std=(max(std[0], 1.0), max(std[1], 1.0), max(std[2], 1.0)),
+        mean=start.card.mean if start else (mean[0], mean[1], mean[2]),  # which its weights are used to
+        std=start.card.std if start else (max(std[0], 1.0), max(std[1], 1.0), max(std[2], 1.0)),
         input_size=prepared.resize,
         dataset_run_id=prepared.table.plan.run_id,
     )
@@ -227,7 +256,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         num_train=len(train),
         num_eval=0 if val is None else len(val),
         batch_size=config.train.batch_size,
-        accumulate=config.train.accumulate,
+        batches_per_step=config.train.accumulate * config.scaling.workers[1],
         eval_batch_size=config.predict.batch_size,
         epochs=config.train.epochs,
         eval_every=config.train.eval_every,
@@ -244,6 +273,7 @@ def _make_job(config: Config, prepared: Prepared, resources: runtime.Resources, 
         precision=resolve_precision(config.scaling.precision, device),
         threads=resources.threads_per_network,
         data_cpus=max(1.0, resources.data_cpus / resources.num_networks),
+        until_epoch=until_epoch,
         progress=messages,
     )
 
@@ -261,6 +291,12 @@ def _check(config: Config, prepared: Prepared, resources: runtime.Resources) -> 
     check_batch(config, prepared.stats["splits"]["train"]["ok"])
     if config.model.norm == "sync_batch" and resources.device == "cpu":
         raise ConfigError("model.norm: sync_batch needs GPUs, and this job trains on CPUs; use batch or group")
+    fewest, most = config.scaling.workers
+    if config.model.norm == "sync_batch" and fewest < most:
+        raise ConfigError(
+            "model.norm: sync_batch needs as many batches on every worker, which scaling.num_workers "
+            f"[{fewest}, {most}] cannot promise; use batch or group, or give one number"
+        )
     if config.model.encoder_weights is not None and not list_checkpoints(config.train_uri):
         load_encoder_weights(build_model(config.model, prepared.classes.num_classes), config.model)
 
@@ -271,12 +307,26 @@ def check_batch(config: Config, num_train: int) -> None:
     Raises:
         ConfigError: The batch of all workers is larger than the training split.
     """
-    batch, accumulate, workers = config.train.batch_size, config.train.accumulate, config.scaling.num_workers
+    batch, accumulate, (_, workers) = config.train.batch_size, config.train.accumulate, config.scaling.workers
     if batch * accumulate * workers > num_train:
         raise ConfigError(
             f"train.batch_size: {batch} x train.accumulate {accumulate} x scaling.num_workers {workers} are "
             f"{batch * accumulate * workers} pairs a step, the training split has {num_train}; lower one of them"
         )
+
+
+def _open_start(config: Config, prepared: Prepared) -> Checkpoint | None:
+    """Return the checkpoint that a run begins with, if one is asked for and it fits, or that it has come to since."""
+    if config.train.start_from is None:
+        return None
+    if list_checkpoints(config.train_uri):
+        return find_checkpoint(config.train_uri, "last", optimizer=False)
+    start = open_start(config.train.start_from)
+    check_start(start, config.model)
+    new = new_classes(start, prepared.classes.classes)
+    told = f"; its head anew for {', '.join(new)}" if new else ""
+    logger.info("begins with the weights of %s%s", start.info.uri, told)
+    return start
 
 
 def _claim(config: Config, prepared: Prepared) -> None:
@@ -293,6 +343,7 @@ def _claim(config: Config, prepared: Prepared) -> None:
         "train.accumulate": config.train.accumulate,
         "train.eval_every": config.train.eval_every,
         "train.metric": config.train.metric,
+        "train.start_from": config.train.start_from,
         "scaling.num_workers": config.scaling.num_workers,
         "scaling.precision": config.scaling.precision,
         "data.dataset": prepared.table.plan.run_id,
@@ -309,11 +360,10 @@ def _claim(config: Config, prepared: Prepared) -> None:
             raise PlanMismatchError(difference) from None
 
 
-def _finished_progress(train_uri: str) -> Mapping[str, Any] | None:
+def _history_until(train_uri: str, epoch: int) -> list[dict[str, Any]] | None:
+    """Return the history of a run that has come to an epoch, or to its end before; else None."""
     last = resume_checkpoint(train_uri)
-    return last.progress if last and last.progress["finished"] else None
-
-
-def _delete_all(uri: str) -> None:
-    for item in storage.list_objects(uri):
-        storage.delete(item.uri)
+    if last is None:
+        return None
+    history: list[dict[str, Any]] = last.progress["history"]
+    return history if last.progress["finished"] or (history and history[-1]["epoch"] >= epoch) else None

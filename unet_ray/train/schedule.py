@@ -28,15 +28,15 @@ class Item:
 class Schedule:
     """The work of one worker (``rank`` of ``world_size``) over all epochs.
 
-    ``batch_size`` is of training batches per worker, of which ``accumulate`` make a step. ``eval_batch_size`` is of
-    validation batches, which are cut over the whole split before they are dealt to the workers: the same batches
-    whatever the number of workers.
+    ``batch_size`` is of training batches, of which ``batches_per_step`` make a step, ``eval_batch_size`` of validation
+    batches. Both are cut over the whole split before they are dealt to the workers: the same batches whatever the
+    number of workers, of which there are no more than ``batches_per_step``.
     """
 
     num_train: int
     num_eval: int
     batch_size: int
-    accumulate: int
+    batches_per_step: int
     eval_batch_size: int
     epochs: int
     eval_every: int
@@ -46,7 +46,7 @@ class Schedule:
     @property
     def global_batch(self) -> int:
         """Rows that all workers together see in an optimizer step."""
-        return self.batch_size * self.accumulate * self.world_size
+        return self.batch_size * self.batches_per_step
 
     @property
     def steps_per_epoch(self) -> int:
@@ -57,10 +57,15 @@ class Schedule:
         """Tell whether an epoch ends with a validation."""
         return self.num_eval > 0 and (epoch % self.eval_every == 0 or epoch == self.epochs)
 
+    def batches(self, step: int) -> range:
+        """Return the batches of an epoch that this worker has in a step, one at least."""
+        first = step * self.batches_per_step
+        return range(first + self.rank, first + self.batches_per_step, self.world_size)
+
     def items(self, epoch: int, first_step: int = 0) -> list[Item]:
         """Return what this worker does in an epoch from a step on."""
-        steps = self.steps_per_epoch if epoch else 0
-        train = [Item("train", epoch, batch) for batch in range(first_step * self.accumulate, steps * self.accumulate)]
+        steps = range(first_step, self.steps_per_epoch if epoch else 0)
+        train = [Item("train", epoch, batch) for step in steps for batch in self.batches(step)]
         if not self.validates(epoch):
             return train
         batches = range(self.rank, -(-self.num_eval // self.eval_batch_size), self.world_size)
@@ -72,12 +77,8 @@ class Schedule:
             yield from self.items(epoch, first_step if epoch == first_epoch else 0)
 
     def train_positions(self, order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
-        """Return this worker's positions in the training index in a batch of the epoch with this order.
-
-        The batches of a step, of all workers, stand side by side in the order: the rows of a step depend on nothing
-        but the size of all of them together (`global_batch`).
-        """
-        start = (batch * self.world_size + self.rank) * self.batch_size
+        """Return the positions in the training index of a batch of the epoch with this order."""
+        start = batch * self.batch_size
         return order[np.arange(start, start + self.batch_size) % len(order)]
 
     def eval_positions(self, batch: int) -> range:

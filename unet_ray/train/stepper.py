@@ -92,6 +92,17 @@ class Stepper:
             return contextlib.nullcontext()
         return network.no_sync()
 
+    def sharing_s(self) -> float | None:
+        """Return the mean seconds of a step between this rank's gradients and the shared ones.
+
+        DistributedDataParallel measures the first ten steps and every hundredth. None for a rank alone, or not yet.
+        """
+        ddp = self._network
+        measured = ddp._get_ddp_logging_data() if isinstance(ddp, DistributedDataParallel) else {}  # type: ignore[no-untyped-call]
+        if "avg_backward_comm_time" not in measured:
+            return None
+        return float(measured["avg_backward_comm_time"] - measured["avg_backward_compute_comm_overlap_time"]) / 1e9
+
     def backward(self, loss: Tensor, share: float) -> None:
         """Add a share of the gradient of a loss to the step's."""
         self._guard.backward(loss, share)

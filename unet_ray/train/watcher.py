@@ -9,6 +9,7 @@ from ray.util.queue import Queue
 
 from unet_ray.progress import format_duration
 from unet_ray.train.schedule import Schedule
+from unet_ray.train.tracking import Track
 
 logger = logging.getLogger(__name__)
 
@@ -16,11 +17,13 @@ logger = logging.getLogger(__name__)
 class Watcher(threading.Thread):
     """Logs how far training is and what became of its workers, until None comes through the queue."""
 
-    def __init__(self, messages: Queue, schedule: Schedule) -> None:
-        """Make a watcher of a run with this schedule."""
+    def __init__(self, messages: Queue, schedule: Schedule, track: Track) -> None:
+        """Make a watcher of a run with this schedule, which also hands each epoch's row to ``track``."""
         super().__init__(daemon=True)
         self._messages = messages
         self._schedule = schedule
+        self._track = track
+        self._workers = schedule.world_size
         self.position = "before the first step"
 
     def run(self) -> None:
@@ -36,10 +39,20 @@ class Watcher(threading.Thread):
                 logger.warning(
                     "a worker failed %s, going on from the last checkpoint: %s", self.position, message["failed"]
                 )
+            elif "workers" in message:
+                self._log_workers(message["workers"])
+            elif "leaving" in message:
+                logger.warning("a node is about to be taken away: saved a checkpoint after step %d", message["leaving"])
             elif "epoch_done" in message:
                 self._log_epoch(message["epoch_done"])
+                self._track(message["epoch_done"])
             else:
                 self._log_step(**message)
+
+    def _log_workers(self, workers: int) -> None:
+        if workers != self._workers:
+            logger.info("going on with %d worker(s) instead of %d", workers, self._workers)
+        self._workers = workers
 
     def _log_epoch(self, row: dict[str, Any]) -> None:
         self.position = f"after epoch {row['epoch']}"

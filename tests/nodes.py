@@ -1,0 +1,88 @@
+"""A Ray cluster of several nodes on this machine."""
+
+import os
+import random
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import psutil
+from ray.util import get_node_ip_address
+
+
+class Nodes:
+    """Nodes behind a token: the head, where drivers run and which lives on, and others that may die.
+
+    Live while their context is entered. Started by ``ray start``, with the environment of that moment; what a job needs
+    of them is ``environment``.
+    """
+
+    def __init__(self, *others: int, head: int) -> None:
+        """Take the CPUs of each node."""
+        self._cpus, self._head_cpus = others, head
+
+    def __enter__(self) -> Self:
+        self._token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        self._head = self._start(
+            f"--num-cpus={self._head_cpus}", "--head", f"--port={port}", "--include-dashboard=false"
+        )
+        address = f"{get_node_ip_address()}:{port}"
+        self._join = f"--address={address}"
+        self._others = [self._start(f"--num-cpus={cpus}", self._join) for cpus in self._cpus]
+        self.environment = {"RAY_ADDRESS": address, **self._token}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in (*self._others, self._head):
+            for process in (*node.children(recursive=True), node):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def kill_node(self, rng: random.Random) -> None:
+        """Kill a node without notice, and give the cluster a new one in its place."""
+        place = rng.randrange(len(self._others))
+        next(process for process in self._others[place].children(recursive=True) if process.name() == "raylet").kill()
+        self._others[place] = self._start(f"--num-cpus={self._cpus[place]}", self._join)
+
+    def drain_node(self) -> None:
+        """Tell the last node that its machine is going to stop, as an operating system does."""
+        self._others[-1].terminate()
+
+    def take_node(self) -> None:
+        """End the last node, as the end of its machine would."""
+        for process in (*self._others[-1].children(recursive=True), self._others[-1]):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def kill_worker(self, rng: random.Random, names: tuple[str, ...]) -> bool:
+        """Kill a process whose name begins like one of these; tell whether there was one."""
+        running = psutil.process_iter(["cmdline"])
+        found = [process for process in running if (process.info["cmdline"] or [""])[0].startswith(names)]
+        if not found:
+            return False
+        rng.choice(sorted(found, key=lambda process: process.pid)).kill()
+        return True
+
+    def _start(self, *arguments: str) -> psutil.Popen:
+        node = psutil.Popen(
+            [
+                str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
+                f"--object-store-memory={256 * 2**20}", *arguments,
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **self._token}, text=True,
+        )  # fmt: skip
+        said = []
+        for line in node.stdout:
+            said.append(line)
+            if "Ray runtime started" in line:
+                threading.Thread(target=node.stdout.read, daemon=True).start()
+                return node
+        raise RuntimeError("".join(said))

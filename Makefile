@@ -16,8 +16,8 @@ demo: $(VENV)/.installed  ## the four stages on drawn street scenes
 test: $(VENV)/.installed  ## every test that this machine can run
 	$(BIN)/pytest
 
-faults: $(VENV)/.installed  ## part of test: every request fails or kills, bad files, damaged bytes; a JSON line at the end
-	$(BIN)/pytest tests/faults --tally faults.json
+faults: $(VENV)/.installed  ## every request fails or kills in every way, bad files, damaged bytes; a JSON line at the end
+	$(BIN)/pytest tests/faults --exhaustive --tally faults.json
 	@cat faults.json
 
 chaos: $(VENV)/.installed  ## processes killed under real jobs, up to 30 minutes; a JSON line at the end

@@ -16,6 +16,10 @@ pytest.register_assert_rewrite("tests.storage_contract")
 pytest_plugins = ["tests.tally"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--exhaustive", action="store_true", help="every fault at every request, not each in turn")
+
+
 @pytest.fixture(autouse=True)
 def _process_as_it_was() -> Iterator[None]:
     """Undo what a command does to the logging of its process."""

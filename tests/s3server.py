@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_DEADLINE_S = 30
+_DEADLINE_S = 120
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 

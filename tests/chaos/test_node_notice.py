@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import tiny_config
-from tests.jobs import DEADLINE_S, Experiment, wait_for
+from tests.jobs import Experiment, communicate, wait_for
 from tests.nodes import Nodes
 from unet_ray.checkpoint import list_checkpoints
 from unet_ray.config_file import dump_config
@@ -44,7 +44,7 @@ def test_a_run_saves_before_a_node_leaves_and_goes_on_without_it(nodes: Nodes, t
         assert line, said
         said += line
     nodes.take_node()
-    _, rest = job.communicate(timeout=DEADLINE_S)
+    _, rest = communicate(job)
     said += rest
     assert job.returncode == 0, said
     assert "going on with 1 worker(s) instead of 2" in said, said

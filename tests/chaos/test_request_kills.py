@@ -17,7 +17,7 @@ import pytest
 from tests.faults.published import read_published
 from tests.faults.store import Answer, Kill, Reset, Rule
 from tests.faults.trials import TABLES, Job, Stage, Undisturbed, WatchedStore, compare, draw_input, experiment
-from tests.jobs import DEADLINE_S, FIRST_SEED, Experiment
+from tests.jobs import DEADLINE_S, FIRST_SEED, Experiment, communicate
 from tests.nodes import Nodes
 from tests.tally import Tally
 from unet_ray.config_file import dump_config
@@ -78,7 +78,7 @@ def test_a_minute_without_the_store_is_outlasted(laboratory: Laboratory, tally: 
     assert begun.wait(DEADLINE_S)
     time.sleep(OUTAGE_S)
     store.rules = ()
-    _, said = process.communicate(timeout=DEADLINE_S)
+    _, said = communicate(process)
     assert process.returncode == 0, said
     found = compare(store, clean)
     tally.add(trials=1, outages=1, **found)
@@ -99,7 +99,7 @@ def test_a_driver_that_dies_at_a_request_is_followed_by_one_that_finishes(
     store.rules = [Rule(act=kill, nth=rng.randint(1, clean.requests - 4))]
     process = laboratory.experiment.start(stage)
     started.append(process)
-    _, said = process.communicate(timeout=DEADLINE_S)
+    _, said = communicate(process)
     assert process.returncode == -signal.SIGKILL, said
     store.rules = ()
     laboratory.experiment.finish(stage)

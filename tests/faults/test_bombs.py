@@ -11,7 +11,7 @@ import pytest
 from tests.faults.bombs import make_bombs, make_duds
 
 MOST_FOR_FILES_MB = 100  # beside what is imported, which differs by tens from machine to machine
-SLOWEST_S = 2.0
+SLOWEST_S = 10.0
 
 # Imports what a decode task imports and reads every file, both as an image and as a mask. The high-water mark is the
 # kernel's: the one of getrusage starts at the size of the process that forked this one.

@@ -52,7 +52,6 @@ def race(clean: Undisturbed, seed: int) -> dict[str, int]:
         return {"trials": 1, "kills": int(codes[0] != 0), **compare(store, clean)}
 
 
-@pytest.mark.timeout(600)
 def test_two_drivers_at_once_and_a_third_that_comes_late_make_one_table(
     undisturbed: dict[Stage, Undisturbed], tally: Tally
 ) -> None:

@@ -24,7 +24,7 @@ Stage = Literal["prepare", "predict"]
 
 TABLES: Mapping[Stage, str] = {"prepare": "bucket/runs/run/dataset", "predict": "bucket/runs/run/predictions"}
 NUM_PAIRS = 4
-DEADLINE_S = 120
+DEADLINE_S = 600
 ERROR = 2
 """Exit code of a job that ended with an error of ours."""
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from unet_ray import runtime
+from unet_ray import prepare, runtime
 from unet_ray.config import Config
 from unet_ray.config_file import parse_config
+from unet_ray.predict import run as predict
+from unet_ray.report import run as report
+from unet_ray.train import run as train
 
 TINY: Mapping[str, Any] = {
     "data": {"layout": "synthetic", "split": "group", "val_fraction": 0.25, "shard_rows": 16},
@@ -27,6 +30,22 @@ def ray_cluster(s3_environment: dict[str, str]) -> Iterator[None]:
     """A local Ray whose workers know the S3 server."""
     with runtime.connected():
         yield
+
+
+@pytest.fixture(scope="session")
+def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, predict.PredictResult]:
+    """A run on local disk with all four stages done; tests read it, and add outputs of their own."""
+    config = tiny_config(tmp_path_factory.mktemp("finished"))
+    return config, run_all(config)
+
+
+def run_all(config: Config) -> predict.PredictResult:
+    """Run the four stages."""
+    prepare.run(config)
+    train.run(config)
+    result = predict.run(config)
+    report.run(config)
+    return result
 
 
 def tiny_config(root: Path, **changes: str) -> Config:

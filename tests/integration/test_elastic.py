@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import DEADLINE_S, Experiment, wait_for
+from tests.jobs import Experiment, communicate, wait_for
 from tests.nodes import Nodes
 from unet_ray.checkpoint import list_checkpoints
 from unet_ray.config import Config
@@ -37,7 +37,7 @@ def test_a_run_goes_on_with_the_workers_that_are_left(
     job = experiment.start("train")
     assert wait_for(lambda: bool(list_checkpoints(config.train_uri)), job)
     nodes.take_node()
-    _, said = job.communicate(timeout=DEADLINE_S)
+    _, said = communicate(job)
     assert job.returncode == 0, said
     assert "going on with 1 worker(s) instead of 2" in said, said
     history = read_history(config.train_uri)

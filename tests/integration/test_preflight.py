@@ -15,7 +15,7 @@ import ray
 import yaml
 
 from tests.integration.conftest import TINY, tiny_config
-from tests.integration.test_kills import COMMAND, environment
+from tests.jobs import COMMAND, environment
 from unet_ray import prepare
 from unet_ray.checkpoint import find_checkpoint, save_checkpoint
 from unet_ray.config import Config
@@ -29,13 +29,10 @@ OTHERS = [f"other {name}" for name in CLASSES]
 
 
 @pytest.fixture(scope="module")
-def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def trained(finished: tuple[Config, predict.PredictResult]) -> Config:
     """A finished run, and beside it a dataset of the same frames with other class names."""
-    root = tmp_path_factory.mktemp("preflight")
-    config = tiny_config(root, train__epochs="1")
-    prepare.run(config)
-    train.run(config)
-    prepare.run(other_classes(root))
+    config, _ = finished
+    prepare.run(other_classes(Path(config.run.storage)))
     return config
 
 
@@ -142,7 +139,7 @@ def test_too_few_cpus_are_refused_and_never_waited_for(trained: Config) -> None:
     for cpus, refusing in (("0", 3), ("1", 2)):
         done = subprocess.run(
             [sys.executable, "-c", ONE_CPU, trained.run.storage, cpus],
-            capture_output=True, text=True, env=environment(), timeout=240, check=True,
+            capture_output=True, text=True, env=environment(), check=True,
         )  # fmt: skip
         said = json.loads(done.stdout.rpartition("SAID ")[2])
         print(cpus, said)  # noqa: T201

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_kills import COMMAND, environment
+from tests.jobs import COMMAND, environment
 from tests.s3server import S3Server
 from unet_ray import storage
 

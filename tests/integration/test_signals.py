@@ -2,7 +2,6 @@
 
 import shlex
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Callable
@@ -11,66 +10,48 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.integration.conftest import TINY, tiny_config
-from tests.integration.test_kills import COMMAND, count, environment, run
-from unet_ray import prepare, storage
+from tests.integration.conftest import TINY
+from tests.jobs import Experiment, communicate, count, wait_for
+from unet_ray import storage
 from unet_ray.config import Config
-from unet_ray.train import run as train
+from unet_ray.predict.run import PredictResult
 
 EXIT_S = 25
-GONE_S = 120
-
-
-@pytest.fixture(scope="module")
-def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A run with a dataset of 180 training pairs and one checkpoint."""
-    root = tmp_path_factory.mktemp("signals")
-    config = tiny_config(root, synthetic__frames="60", train__epochs="1", data__split="group")
-    prepare.run(config)
-    train.run(config)
-    return config
+GONE_S = 300
 
 
 @pytest.fixture
-def experiment(trained: Config, tmp_path: Path) -> Path:
-    """An experiment of its own on that dataset and checkpoint, with too many epochs to end by itself."""
-    checkpoints = Path(trained.train_uri, "checkpoints").iterdir()
+def experiment(finished: tuple[Config, PredictResult], tmp_path: Path) -> Experiment:
+    """An experiment of its own on a finished run's dataset and checkpoint, with too many epochs to end by itself."""
+    config, result = finished
     document = {
         **TINY,
         "run": {"storage": str(tmp_path), "name": "run"},
-        "data": {**TINY["data"], "dataset": trained.dataset_uri},
-        "train": {"epochs": 500, "batch_size": 4},
-        "predict": {**TINY["predict"], "split": "train", "checkpoint": str(next(iter(checkpoints)))},
+        "data": {**TINY["data"], "dataset": config.dataset_uri},
+        "train": {"epochs": 5000, "batch_size": 4},
+        "predict": {"split": "train", "checkpoint": result.checkpoint, "batch_size": 1, "shard_rows": 1},
     }
     path = tmp_path / "my experiment.yaml"
     path.write_text(yaml.safe_dump(document))
-    return path
+    return Experiment(path=path, environment={"MARK": uuid.uuid4().hex})
 
 
-def stop(stage: str, experiment: Path, ready: Callable[[], bool], *numbers: int) -> None:
+def stop(stage: str, experiment: Experiment, ready: Callable[[], bool], *numbers: int) -> None:
     """Run a stage, send it signals as soon as it is ready; check its code, its words, its haste and what it leaves."""
-    mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        [*COMMAND, stage, str(experiment)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**environment(), "MARK": mark},
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, "the job ended before it could be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert processes_with(mark)
+    process = experiment.start(stage)
+    assert wait_for(ready, process), "the job ended before it could be stopped"
+    assert processes_with(experiment.environment["MARK"])
     started = time.monotonic()
     for number in numbers:
         process.send_signal(number)
         time.sleep(0.05)
-    _, said = process.communicate(timeout=2 * EXIT_S)
+    _, said = communicate(process)
     seconds = time.monotonic() - started
     print(f"{stage}: {[signal.Signals(number).name for number in numbers]} ended it in {seconds:.1f} s")  # noqa: T201
     assert process.returncode == 128 + numbers[0], said
     assert seconds < EXIT_S
-    assert said.splitlines()[-1].endswith(f"to go on: {shlex.join(['unet-ray', stage, str(experiment)])}")
-    while left := processes_with(mark):
+    assert said.splitlines()[-1].endswith(f"to go on: {shlex.join(['unet-ray', stage, str(experiment.path)])}")
+    while left := processes_with(experiment.environment["MARK"]):
         assert time.monotonic() - started < GONE_S, left
         time.sleep(0.2)
 
@@ -92,20 +73,19 @@ def newest(folder: Path) -> str:
     return max((path.parent.name for path in folder.glob("checkpoints/*/MANIFEST.json")), default="")
 
 
-def test_training_ends_when_it_is_told_to(experiment: Path, tmp_path: Path) -> None:
+def test_training_ends_when_it_is_told_to(experiment: Experiment, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "train"
-    stop("train", experiment, lambda: count(folder, "_RUN.json") == 1, signal.SIGINT)
     stop("train", experiment, lambda: newest(folder) > "", signal.SIGTERM)
     before = newest(folder)
     stop("train", experiment, lambda: newest(folder) > before, signal.SIGINT, signal.SIGINT)  # it went on
 
 
-def test_prediction_ends_when_it_is_told_to_and_goes_on_later(experiment: Path, tmp_path: Path) -> None:
+def test_prediction_ends_when_it_is_told_to_and_goes_on_later(experiment: Experiment, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "predictions"
     stop("predict", experiment, lambda: count(folder, "_PLAN.json") == 1, signal.SIGINT)
     stop("predict", experiment, lambda: count(folder, "_seals/*.json") >= 1, signal.SIGTERM, signal.SIGTERM)
     sealed = {item.key: item.etag for item in storage.list_objects(f"{folder}/_seals")}
     assert not (folder / "_SUCCESS.json").exists()
-    result = run("predict", experiment)
-    assert (result["frames"], result["ok"], result["already_complete"]) == (180, 180, False)
+    result = experiment.finish("predict")
+    assert (result["frames"], result["ok"], result["already_complete"]) == (21, 21, False)
     assert sealed.items() <= {item.key: item.etag for item in storage.list_objects(f"{folder}/_seals")}.items()

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.conftest import tiny_config
+from tests.integration.conftest import run_all, tiny_config
 from tests.unit.image_files import encode
 from unet_ray import compare, drift, prepare, storage
 from unet_ray.checkpoint import find_checkpoint
@@ -19,7 +19,6 @@ from unet_ray.errors import ConfigError, PlanMismatchError
 from unet_ray.history import read_history
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.predict import run as predict
-from unet_ray.report import run as report
 from unet_ray.table.read import open_table
 from unet_ray.table.verify import verify
 from unet_ray.train import run as train
@@ -28,21 +27,6 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 SUMS = ["channel_sum", "class_pixels", "confusion", "calibration", "confidence_sum", "entropy_sum", "boundary_length"]
 MASKS = ["row_id", "image_id", "group", "frame", "pred_mask", *SUMS]
-
-
-def run_all(config: Config) -> predict.PredictResult:
-    prepare.run(config)
-    train.run(config)
-    result = predict.run(config)
-    report.run(config)
-    return result
-
-
-@pytest.fixture(scope="module")
-def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, predict.PredictResult]:
-    """A run on local disk with all four stages done; tests read it, and add outputs of their own."""
-    config = tiny_config(tmp_path_factory.mktemp("finished"))
-    return config, run_all(config)
 
 
 def test_the_four_stages_give_the_same_results_in_s3_as_on_disk(

@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from ray.train import ControllerError
 
-from tests.integration.conftest import tiny_config
 from unet_ray import prepare, runtime
 from unet_ray.checkpoint import find_checkpoint, list_checkpoints
 from unet_ray.config import Config
 from unet_ray.errors import DivergedError, StorageError
 from unet_ray.history import read_history
+from unet_ray.predict.run import PredictResult
 from unet_ray.table.read import open_table
 from unet_ray.train import run as train
 
@@ -21,11 +21,9 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 HUGE = "3e38"  # times two pixels it overflows, and so does the loss of every batch that has the class
 
 
-@pytest.fixture(scope="module")
-def dataset(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = tiny_config(tmp_path_factory.mktemp("dataset"))
-    prepare.run(config)
-    return config.dataset_uri
+@pytest.fixture
+def dataset(finished: tuple[Config, PredictResult]) -> str:
+    return finished[0].dataset_uri
 
 
 def end_of(config: Config) -> BaseException | None:

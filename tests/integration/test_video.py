@@ -9,7 +9,7 @@ from tests.integration.conftest import tiny_config
 from tests.unit.image_files import encode
 from tests.unit.tiny_dataset import CLASSES
 from tests.unit.video_files import read_number, write_video
-from unet_ray import prepare, storage
+from unet_ray import storage
 from unet_ray.config import Config
 from unet_ray.config_input import ImagesSection
 from unet_ray.datasets import synthetic
@@ -20,7 +20,6 @@ from unet_ray.errors import ImageError, PlanMismatchError
 from unet_ray.predict import run as predict
 from unet_ray.report import run as report
 from unet_ray.table.read import open_table
-from unet_ray.train import run as train
 
 POLICY = ImagesSection()
 
@@ -61,10 +60,10 @@ def test_a_video_in_a_store_that_changed_or_went_is_told(tmp_path: Path, s3_buck
         fetch_pair(row, CLASSES, POLICY)
 
 
-def test_a_video_is_segmented_as_its_frames_are(ray_cluster: None, tmp_path: Path, s3_bucket: str) -> None:
-    config = tiny_config(tmp_path, train__epochs="1")
-    prepare.run(config)
-    train.run(config)
+def test_a_video_is_segmented_as_its_frames_are(
+    finished: tuple[Config, predict.PredictResult], tmp_path: Path, s3_bucket: str
+) -> None:
+    root = Path(finished[0].run.storage)
     video = tmp_path / "videos/drive.avi"
     write_video(video, 20, "FFV1", draw=lambda number: synthetic.render_frame(0, 0, number % 7, 48, 64)[0])
     storage.write(f"{s3_bucket}/videos/drive.avi", video.read_bytes())
@@ -75,9 +74,9 @@ def test_a_video_is_segmented_as_its_frames_are(ray_cluster: None, tmp_path: Pat
     assert (row["image_id"], row["frame_index"]) == ("broken.mp4", None)
 
     of_video = {"predict__images": f"{s3_bucket}/videos", "predict__layout": "video", "video__every": "3"}
-    result = predict.run(tiny_config(tmp_path, **of_video, predict__output=f"{tmp_path}/of_video"))
+    result = predict.run(tiny_config(root, **of_video, predict__output=f"{tmp_path}/of_video"))
     assert (result.frames, result.ok, result.errors) == (8, 7, {"not_a_video": 1})
-    predict.run(tiny_config(tmp_path, predict__images=f"{tmp_path}/frames", predict__output=f"{tmp_path}/of_frames"))
+    predict.run(tiny_config(root, predict__images=f"{tmp_path}/frames", predict__output=f"{tmp_path}/of_frames"))
     columns = ["row_id", "image_id", "frame", "pred_mask", "class_pixels"]
     tables = [open_table(f"{tmp_path}/{name}").read(columns).to_pylist() for name in ("of_video", "of_frames")]
     of_frames = {row["frame"]: row["pred_mask"] for row in tables[1]}
@@ -85,7 +84,7 @@ def test_a_video_is_segmented_as_its_frames_are(ray_cluster: None, tmp_path: Pat
     assert all(row["pred_mask"] == of_frames[row["frame"]] for row in tables[0][1:])
 
     with pytest.raises(PlanMismatchError, match=r"video\.every: .* was begun with 3, this job has 4"):
-        predict.run(tiny_config(tmp_path, **of_video | {"video__every": "4"}, predict__output=f"{tmp_path}/of_video"))
-    shown = tiny_config(tmp_path, predict__output=f"{tmp_path}/of_video", predict__images=f"{s3_bucket}/videos")
+        predict.run(tiny_config(root, **of_video | {"video__every": "4"}, predict__output=f"{tmp_path}/of_video"))
+    shown = tiny_config(root, predict__output=f"{tmp_path}/of_video", predict__images=f"{s3_bucket}/videos")
     report.run(shown)
     assert "drive.avi#" in storage.read_bytes(f"{shown.report_uri}/index.html").decode()

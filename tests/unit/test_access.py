@@ -79,7 +79,7 @@ def test_a_command_is_refused_before_it_connects(tmp_path: Path) -> None:
     environment = {**os.environ, "RAY_ADDRESS": "192.0.2.1:6379"}  # a documentation address: nobody answers
     done = subprocess.run(
         [sys.executable, "-c", script, "prepare", str(config), f"--run.storage={tmp_path}"],
-        env=environment, capture_output=True, text=True, timeout=30, check=False,
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: RAY_ADDRESS: 192.0.2.1 is another machine")

@@ -74,7 +74,7 @@ def test_a_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{path}: {message}")
     with pytest.raises(ConfigError, match="/dev/zero: larger than"):
         load_config("/dev/zero")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
 
 
 def test_a_flag_is_read_as_strictly() -> None:

@@ -1,17 +1,15 @@
-"""Feeding a train worker: one Ray Data execution carries all its batches, training and validation, in order.
+"""Feeding a train worker: Ray Data executions carry its batches, training and validation, in order.
 
 Decoding and augmentation run in Ray Data tasks, ahead of the network and across the ends of epochs. What a batch
-holds follows from the schedule and the seed alone, so a restarted worker gets the very same ones.
+holds follows from the schedule and the seed alone, so a restarted worker gets the very same ones. Ray Data stores an
+object for each task before the first one runs, so a long run is many executions, each started before it is needed.
 """
 
-import contextlib
 import functools
 import time
 from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,11 +35,12 @@ from unet_ray.labels.classes import ClassMap
 from unet_ray.losses.borders import Borders, border_weights
 from unet_ray.pipeline import in_tasks
 from unet_ray.table.parts import rows_from_bytes, rows_to_bytes
+from unet_ray.train.ahead import in_parts
 from unet_ray.train.schedule import Item, Schedule, epoch_order
 
-T = TypeVar("T")
-
 _ITEMS_PER_TASK = 8
+_ITEMS_PER_EXECUTION = 64 * _ITEMS_PER_TASK
+_LEAD_ITEMS = _ITEMS_PER_EXECUTION // 4
 _PAUSE_S = 0.05
 _AHEAD_BYTES = 128 * 2**20
 
@@ -106,9 +105,6 @@ def feed(
         first_step: Step of that epoch to start with.
         data_cpus: CPUs that this worker's data tasks may take at once.
     """
-    items = list(schedule.all_items(first_epoch, first_step))
-    if not items:
-        return
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1  # a slow step is no fault of the data
@@ -116,23 +112,13 @@ def feed(
     context.execution_options.resource_limits = ExecutionResources(cpu=data_cpus, object_store_memory=_AHEAD_BYTES)
     context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, _Unhurried])
     stage = functools.partial(_make_item, source=source, schedule=schedule)
-    dataset = in_tasks(items, _ITEMS_PER_TASK, stage)
-    batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4)
-    for item, batch in zip(items, batches, strict=True):
-        yield item, rows_from_bytes(batch["rows"][0].as_buffer())
 
+    def run(items: list[Item]) -> Iterator[pa.Table]:
+        batches = in_tasks(items, _ITEMS_PER_TASK, stage)
+        for batch in batches.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4):
+            yield rows_from_bytes(batch["rows"][0].as_buffer())
 
-@contextlib.contextmanager
-def started(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Give the same items, the first asked for now, in a thread: data tasks take seconds to start, as networks do."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        first = thread.submit(list, islice(items, 1))
-
-        def all_items() -> Iterator[T]:
-            yield from first.result()
-            yield from items
-
-        yield all_items()
+    yield from in_parts(schedule.all_items(first_epoch, first_step), _ITEMS_PER_EXECUTION, _LEAD_ITEMS, run)
 
 
 def _make_item(item: Item, *, source: Source, schedule: Schedule) -> pa.Table:

@@ -40,9 +40,10 @@ from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.model.outputs import compared, subsample
 from unet_ray.model.segmenter import Segmenter
+from unet_ray.train.ahead import started
 from unet_ray.train.batch import load_batch, load_border
 from unet_ray.train.epoch import Passed, make_row
-from unet_ray.train.feed import Source, feed, started, train_rows
+from unet_ray.train.feed import Source, feed, train_rows
 from unet_ray.train.outcome import is_exhausted, summarise
 from unet_ray.train.preemption import Notices
 from unet_ray.train.ranks import share_statistics, sum_counts, sum_tensor

@@ -17,7 +17,8 @@ from unet_ray.config import Flips
 from unet_ray.config_training import ModelSection
 from unet_ray.model.build import build_model
 from unet_ray.model.network import SegmentationNetwork
-from unet_ray.model.segmenter import Segmented, Segmenter, measure
+from unet_ray.model.planes import make_planes
+from unet_ray.model.segmenter import Segmented, Segmenter
 from unet_ray.model.views import make_views
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -172,13 +173,27 @@ def test_confidence_second_class_and_entropy_are_those_of_the_probabilities() ->
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_certainty_and_ignorance_have_the_ends_of_the_scale(dtype: torch.dtype) -> None:
-    logits_BKHW = torch.zeros(1, 4, 1, 2, dtype=dtype)
-    logits_BKHW[0, 2, 0, 1] = 1e4
-    confidence, entropy = measure(logits_BKHW)
-    assert confidence.ravel().tolist() == [64, 255]
-    assert entropy.ravel().tolist() == [255, 0]
-    alone, none = measure(torch.randn(1, 1, 1, 2).to(dtype))
-    assert (alone.ravel().tolist(), none.ravel().tolist()) == ([255, 255], [0, 0])
+    logits_KHW = torch.zeros(4, 1, 2, dtype=dtype)
+    logits_KHW[2, 0, 1] = 1e4
+    planes = make_planes(logits_KHW, measured=True, second=True)
+    assert planes["confidence"].tolist() == [[64, 255]]
+    assert planes["entropy"].tolist() == [[255, 0]]
+    assert (planes["mask"].tolist(), planes["second"].tolist()) == ([[0, 2]], [[1, 0]])
+    alone = make_planes(torch.randn(1, 1, 2).to(dtype), measured=True, second=False)
+    assert {name: plane.tolist() for name, plane in alone.items()} == {
+        "confidence": [[255, 255]], "entropy": [[0, 0]], "mask": [[0, 0]],
+    }  # fmt: skip
+    assert logits_KHW[2, 0, 1] == 1e4  # they are not used up
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_classes", [1, 2, 11, 256])
+def test_the_first_of_equal_classes_counts_as_for_argmax(dtype: torch.dtype, num_classes: int) -> None:
+    logits_KHW = torch.randint(-3, 4, (num_classes, 7, 9), generator=torch.manual_seed(0)).to(dtype)
+    planes = make_planes(logits_KHW, measured=False, second=True)
+    assert torch.equal(planes["mask"], logits_KHW.argmax(0).to(torch.uint8))
+    others_KHW = logits_KHW.scatter(0, logits_KHW.argmax(0)[None], -torch.inf)
+    assert torch.equal(planes["second"], others_KHW.argmax(0).to(torch.uint8))
 
 
 HUNGRY = """

@@ -1,6 +1,7 @@
 """Networks with every loss in every precision take steps; small ones learn by heart in every precision.
 
-Float16 is slow on a CPU, and to a loss all ResNets are alike. Those that are not here learn in test_models.
+Float16 is slow on a CPU, above all in a ResNet, whose one loss in it stands for all. To a loss all ResNets are alike;
+those that are not here learn in test_models.
 """
 
 import itertools
@@ -54,9 +55,14 @@ def teach(
     return taken, miou_of(network, image_BCHW, mask_BHW)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("model", MODELS)
+STEPPING = [
+    (model, loss, precision)
+    for model, loss, precision in itertools.product(MODELS, LOSSES, PRECISIONS)
+    if (model, precision) != ("resnet18", "fp16") or loss == "cross_entropy"
+]
+
+
+@pytest.mark.parametrize(("model", "loss", "precision"), STEPPING)
 def test_a_network_takes_a_step_with_every_loss_in_every_precision(
     model: str, loss: str, precision: Arithmetic
 ) -> None:

@@ -3,23 +3,21 @@
 Shapes: B batch, C channels, K classes, H W pixels.
 """
 
-import copy
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unet_ray.config import Arithmetic, Precision, PredictSection
 from unet_ray.errors import ResourceError
+from unet_ray.model.frozen import freeze
 from unet_ray.model.network import SegmentationNetwork
+from unet_ray.model.planes import make_planes
 from unet_ray.model.tiles import Tile, cut_tiles
 from unet_ray.model.views import PLAIN, View, average_views, view_reach, view_step
 
@@ -96,9 +94,9 @@ class Segmenter:
         self._most_pixels = most_pixels
         self._step = view_step(views, model.sizes.stride)
         self._reach = view_reach(views, model.reach)
-        self._model = _fold_batch_norm(model).to(device, self._dtype).to(memory_format=torch.channels_last)
-        self._mean = torch.tensor(mean, device=device, dtype=self._dtype).view(1, 3, 1, 1)
-        self._scale = (1 / torch.tensor(std, device=device)).to(self._dtype).view(1, 3, 1, 1)
+        self._model = freeze(model, device, self._dtype)
+        self._mean = torch.tensor(mean, device=device, dtype=self._dtype)
+        self._scale = (1 / torch.tensor(std, device=device)).to(self._dtype)
 
     def segment(self, images: Sequence[Image]) -> list[Segmented]:
         """Return what the network makes of each ``(H, W, 3)`` uint8 RGB image, of any size.
@@ -171,8 +169,7 @@ class Segmenter:
     @torch.inference_mode()
     def _see(self, batch_BHWC: NDArray[np.uint8], tile: Tile) -> dict[str, Tensor]:
         """Return ``(B, h, w)`` uint8 planes of the core of a tile, on the device."""
-        image_BCHW = torch.from_numpy(batch_BHWC).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
-        image_BCHW = (image_BCHW - self._mean).mul_(self._scale)
+        image_BCHW = self._normalise(torch.from_numpy(batch_BHWC).to(self._device, non_blocking=True))
         margin = 2 * self._sizes.margin
         bottom = tile.rows.end - tile.rows.first + margin - image_BCHW.shape[2]
         right = tile.columns.end - tile.columns.first + margin - image_BCHW.shape[3]
@@ -183,52 +180,16 @@ class Segmenter:
         else:
             logits_BKHW = average_views(self._model, image_BCHW, self._views)
         logits_BKHW = logits_BKHW[:, :, tile.rows.kept, tile.columns.kept]
-        ids_BHW = logits_BKHW.argmax(1)
-        planes = {"mask": ids_BHW.to(torch.uint8)}
-        if self._measured:
-            planes["confidence"], planes["entropy"] = measure(logits_BKHW)
-        if self._second:
-            others_BKHW = logits_BKHW.scatter(1, ids_BHW[:, None], -math.inf)
-            planes["second"] = others_BKHW.argmax(1).to(torch.uint8)
-        return planes
+        images = [make_planes(logits_KHW, measured=self._measured, second=self._second) for logits_KHW in logits_BKHW]
+        return {name: torch.stack([planes[name] for planes in images]) for name in images[0]}
+
+    def _normalise(self, image_BHWC: Tensor) -> Tensor:
+        """Return ``(B, C, H, W)``, channels last; row by row, as three channels alone are less than a vector."""
+        rows_BHW = image_BHWC.flatten(2).to(self._dtype)
+        mean_W, scale_W = (values_C.repeat(image_BHWC.shape[2]) for values_C in (self._mean, self._scale))
+        return rows_BHW.sub_(mean_W).mul_(scale_W).view(image_BHWC.shape).permute(0, 3, 1, 2)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Tell whether an allocation failed; on a CPU torch has no exception of its own for that."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def measure(logits_BKHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest probability and the entropy of each pixel: ``(B, H, W)`` uint8 in 1/255, of log(K) the latter.
-
-    Image by image and channels first, which on a CPU takes half the time.
-    """
-    measured = [_measure(logits_KHW) for logits_KHW in logits_BKHW]
-    confidence, entropy = (torch.stack(planes) for planes in zip(*measured, strict=True))
-    return confidence, entropy
-
-
-def _measure(logits_KHW: Tensor) -> tuple[Tensor, Tensor]:
-    below_KHW = logits_KHW.float().contiguous()
-    below_KHW -= below_KHW.amax(0)
-    odds_KHW = below_KHW.exp()
-    total_HW = odds_KHW.sum(0)
-    entropy_HW = total_HW.log() - odds_KHW.mul_(below_KHW).sum(0).div_(total_HW)
-    most = math.log(max(2, len(logits_KHW)))
-    planes = (total_HW.reciprocal_(), entropy_HW.div_(most).clamp_(0, 1))
-    confidence_HW, entropy_HW = (plane.mul_(255).round_().to(torch.uint8) for plane in planes)
-    return confidence_HW, entropy_HW
-
-
-def _fold_batch_norm(model: SegmentationNetwork) -> nn.Module:
-    """Return an evaluation copy whose convolutions carry the affine maps of the batch norms that follow them.
-
-    Our blocks and torchvision's alike name a norm right after its convolution.
-    """
-    folded = copy.deepcopy(model).eval()
-    for parent in folded.modules():
-        for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
-                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, norm_name, nn.Identity())
-    return folded

@@ -32,6 +32,7 @@ STAGES = {
     "model": "a configuration in, its network as a table and a drawing out",
     "train": "a prepared dataset in, checkpoints and a history out",
     "tune": "a prepared dataset and a space of options in, a run for each trial and the best of them out",
+    "plan": "frames and a checkpoint in, how long predict will take and what it will cost out",
     "predict": "frames and a checkpoint in, masks and counts out, exactly once",
     "report": "history and predictions in, one HTML page out",
 }
@@ -45,6 +46,7 @@ _ON_RAY = {
 _HERE = {
     "augment": "unet_ray.sheet.run",
     "model": "unet_ray.architecture.run",
+    "plan": "unet_ray.predict.forecast",
     "report": "unet_ray.report.run",
 }
 _VERIFY = "re-hash and recount a dataset or predictions table"

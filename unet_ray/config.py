@@ -171,6 +171,34 @@ class TuneSection:
 
 
 @section
+class NodeType:
+    """A kind of machine that a job could run on."""
+
+    cpus: int
+    gpus: int = 0
+    price: float | None = None
+    """What an hour of it costs."""
+
+    def __post_init__(self) -> None:
+        ok = self.cpus >= 2 and self.gpus >= 0 and (self.price is None or self.price >= 0)
+        rule = "kinds of nodes, each with cpus >= 2 and, if you like, gpus and the price of an hour"
+        require(ok, "plan.nodes", rule, {"cpus": self.cpus, "gpus": self.gpus, "price": self.price})
+
+
+@section
+class PlanSection:
+    """What a prediction will take, told from a sample."""
+
+    frames: int = 200
+    """Frames to segment on this machine."""
+    nodes: dict[str, NodeType] | None = None
+    """Kinds of nodes to tell time and money for, by name: {cpus, gpus, price of an hour}."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.frames <= 100_000, "plan.frames", "in 1..100000", self.frames)
+
+
+@section
 class Config:
     """One experiment: what the four stages need, all of it validated whichever stage runs."""
 
@@ -189,6 +217,7 @@ class Config:
     report: ReportSection = field(default_factory=ReportSection)
     scaling: ScalingSection = field(default_factory=ScalingSection)
     tune: TuneSection = field(default_factory=TuneSection)
+    plan: PlanSection = field(default_factory=PlanSection)
 
     def __post_init__(self) -> None:
         model, sizes, crop = self.model, self.model.sizes, self.augment.crop

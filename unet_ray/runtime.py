@@ -49,6 +49,11 @@ class Node:
     gpus: int = 0
 
 
+def this_machine(gpus: int = 0) -> Node:
+    """Return what a cluster of our own on this machine declares."""
+    return Node(cpus=max(_LOCAL_CPUS, os.cpu_count() or 1), gpus=gpus)
+
+
 @contextmanager
 def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, or start one on this machine.
@@ -72,7 +77,7 @@ def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
         options |= {
             "address": "local",
-            "num_cpus": max(_LOCAL_CPUS, os.cpu_count() or 1),
+            "num_cpus": this_machine().cpus,
             "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
@@ -154,8 +159,12 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
 
 
 def plan_prediction(scaling: ScalingSection) -> Resources:
-    """Divide the cluster for prediction; without ``scaling.predictors``, one per GPU or per two real cores."""
-    nodes = _nodes()
+    """Divide the cluster for prediction (see `divide`)."""
+    return divide_for_prediction(scaling, _nodes())
+
+
+def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node]) -> Resources:
+    """Divide nodes; without ``scaling.predictors``, there is one per GPU or per two real cores."""
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     wanted = scaling.predictors
     if wanted is None:

@@ -4,14 +4,17 @@
 second, ``python -m tests.bench.limits product SIZE PRECISION THREADS`` 10^9 floating-point operations per second.
 """
 
+import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 
+from unet_ray import runtime
 from unet_ray.config_file import parse_config
 from unet_ray.losses.segmentation import SegmentationLoss
 from unet_ray.model.segmenter import Segmenter
@@ -80,6 +83,13 @@ def product(size: int, precision: str) -> Callable[[], object]:
     """Return a product of two square matrices, which is as near to the peak of the cores as anything gets."""
     one, two = (torch.randn(size, size, dtype=DTYPES[precision]) for _ in range(2))
     return lambda: one @ two
+
+
+def limit(what: str, *arguments: object, environment: Mapping[str, str] = runtime.KEEP_HEAP) -> float:
+    """Measure a limit in a process of its own while Ray idles, by default with the allocator of our jobs."""
+    command = [sys.executable, "-m", "tests.bench.limits", what, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return float(done.stdout)
 
 
 def main() -> None:

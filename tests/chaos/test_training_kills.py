@@ -22,7 +22,7 @@ from unet_ray.errors import ResourceError
 from unet_ray.train import run as train
 
 KILLS, EPOCHS = 20, 24
-PATIENCE_S = 120
+PATIENCE_S = 600
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@
         model.safetensors      weights and batch-norm statistics
         average.safetensors    the same of the averaged network, in a run that keeps one
         optimizer.safetensors  moments, by parameter
-        state.json             model card, position in training, history
+        state.json             model card, what tells the mIoU of frames without truth, position in training, history
         MANIFEST.json          written last: step, score, sha256 of the others and of itself
 
 No pointer is ever overwritten: "last" is the newest folder that verifies, "best" the one with the best score among
@@ -36,6 +36,7 @@ from unet_ray.errors import CheckpointError, ConfigError, NotFoundError
 from unet_ray.labels.classes import ClassMap
 from unet_ray.model.build import build_model
 from unet_ray.model.network import SegmentationNetwork
+from unet_ray.quality import Estimator
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +97,15 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A checkpoint in memory; ``average`` holds the averaged weights of a run that keeps them, else nothing."""
+    """A checkpoint in memory.
+
+    ``average`` holds the averaged weights of a run that keeps them, else nothing. ``estimator`` is None where it was
+    not validated just before it was saved.
+    """
 
     info: CheckpointInfo
     card: ModelCard
+    estimator: Estimator | None
     weights: Mapping[str, Tensor]
     average: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
@@ -132,6 +138,7 @@ def save_checkpoint(
     epoch: int,
     metric: MetricName = "miou",
     score: float | None,
+    estimator: Estimator | None = None,
     progress: Mapping[str, Any],
 ) -> CheckpointInfo:
     """Write a checkpoint under a name of its own, manifest last; runs on rank 0.
@@ -146,10 +153,15 @@ def save_checkpoint(
             raise CheckpointError(
                 f"step {step}: {name} holds NaN or Inf; lower optim.lr and start again from the last checkpoint"
             )
+    state = {
+        "card": asdict(card),
+        "estimator": None if estimator is None else asdict(estimator),
+        "progress": dict(progress),
+    }
     contents = {
         **{file: pack_tensors({k: v.contiguous() for k, v in tensors.items()}) for file, tensors in weights.items()},
         _OPTIMIZER: pack_tensors(_flatten_optimizer(optimizer)),
-        "state.json": json.dumps({"card": asdict(card), "progress": dict(progress)}, indent=1).encode(),
+        "state.json": json.dumps(state, indent=1).encode(),
     }
     uri = f"{train_uri}/checkpoints/step-{step:08d}-{uuid.uuid4().hex[:8]}"
     for name, data in contents.items():
@@ -190,6 +202,7 @@ def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoi
         return Checkpoint(
             info=info,
             card=ModelCard.from_json(state["card"]),
+            estimator=Estimator.from_json(state.get("estimator")),
             weights=_parse(contents, _MODEL),
             average=_parse(contents, _AVERAGE),
             optimizer=_parse(contents, _OPTIMIZER),

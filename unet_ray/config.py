@@ -74,6 +74,12 @@ class PredictSection:
     """Average the probabilities of each frame with those of its left-right (horizontal), or of all its flips (both)."""
     scales: tuple[float, ...] = (1.0,)
     """Average the probabilities of each frame at these sizes: multiples of 0.25 times its own."""
+    copy_repeats: bool = False
+    """Sequences: whether a frame that shows what the one before shows takes its mask instead of being segmented."""
+    segment_every: int = 1
+    """Sequences: segment one frame in so many; the masks of the others follow the motion from the nearest one."""
+    smooth_frames: int = 0
+    """Sequences: each pixel takes the class that most of so many frames before and after have there, with its own."""
     planes: tuple[Plane, ...] = ()
     """What to store for each pixel beside its class: confidence (in 1/255), second_mask (the next class)."""
     mask_encoding: Literal["raw", "png"] = "raw"
@@ -89,6 +95,8 @@ class PredictSection:
         rule = "multiples of 0.25 in 0.25..4, each once, one at least"
         ok = even and 0 < len(self.scales) == len(set(self.scales))
         require(ok, "predict.scales", rule, self.scales)
+        require(1 <= self.segment_every <= 100, "predict.segment_every", "in 1..100", self.segment_every)
+        require(0 <= self.smooth_frames <= 15, "predict.smooth_frames", "in 0..15", self.smooth_frames)
         require(len(self.planes) == len(set(self.planes)), "predict.planes", "each named once", self.planes)
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from unet_ray.errors import AccessError, ChangedError, NotFoundError, StorageError, TransientError
 from unet_ray.s3 import endpoint, object_store
+from unet_ray.spending import count_outlasted
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def outlast(work: Callable[[], T], *, seconds: float = OUTAGE_S) -> T:
             if time.monotonic() > give_up:
                 raise
             logger.warning("%s; trying again", error)
+        count_outlasted()
         time.sleep(random.uniform(0, pause))
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 

@@ -64,6 +64,25 @@ def measure_boundaries(mask: NDArray[np.uint8]) -> int:
     return int(np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1]))
 
 
+def count_components(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    """Return the ``(K,)`` int64 connected components of each class of an ``(H, W)`` mask.
+
+    Pixels that touch at a corner are connected (8-connectivity, as objects are counted in panoptic segmentation).
+    """
+    counts = np.zeros(num_classes, np.int64)
+    for class_id in np.flatnonzero(count_classes(mask, num_classes)[0]):
+        of_class = (mask == class_id).view(np.uint8)
+        left, top, width, height = cv2.boundingRect(of_class)
+        there = of_class[top : top + height, left : left + width]
+        counts[class_id] = cv2.connectedComponents(there, connectivity=8, ltype=cv2.CV_32S)[0] - 1
+    return counts
+
+
+def count_lasting(mask: NDArray[np.uint8], before: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    """Return, ``(2, K)`` int64, the pixels of each class that had another class before, and those that had the same."""
+    return count_pairs((mask == before).view(np.uint8), mask, 2, num_classes)
+
+
 def median_frequency_weights(
     class_pixels: Sequence[int] | NDArray[np.int64], class_image_pixels: Sequence[int] | NDArray[np.int64]
 ) -> list[float | None]:

@@ -16,6 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from unet_ray.faults import outlast
 from unet_ray.runtime import KEEP_HEAP, Resources
+from unet_ray.spending import Clock, Spending, Spent, spending_from_json, spending_to_json
 from unet_ray.table.parts import Part, rows_from_bytes, rows_to_bytes, write_part
 from unet_ray.table.plan import Plan, Unit, Units
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 Rows = list[dict[str, Any]]
 Load = Callable[[Rows], pa.Table]
 """Planned rows (`schema.PLAN`) of a unit to a table with a row for each."""
+Message = tuple[Part, Spending]
+"""What a task that wrote a part sends: the part, and what its rows took by stage (``load``, ``infer``, ``write``)."""
 
 _MOST_TASKS = 20_000
 _PROGRESS_TIMEOUT_S = 1800
@@ -31,11 +34,11 @@ _PROGRESS_TIMEOUT_S = 1800
 class Infer(Protocol):
     """What a prediction actor does with the loaded table of one unit."""
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Return the finished rows of the unit."""
+    def __call__(self, rows: pa.Table, row_ids: range) -> pa.Table:
+        """Return the finished rows of the unit, which are those of ``row_ids``; others are there to be looked at."""
 
 
-def transform(plan: Plan, units: Units, load: Load, *, row_group_rows: int) -> Iterator[Part]:
+def transform(plan: Plan, units: Units, load: Load, *, row_group_rows: int) -> Iterator[Message]:
     """Compute units in tasks, a part for each; yield the messages as they come."""
     _configure()
     stage = functools.partial(_transform, plan=plan, load=load, row_group_rows=row_group_rows)
@@ -52,17 +55,21 @@ def infer(
     *,
     units_per_task: int,
     units_per_part: int,
-) -> Iterator[Part]:
-    """Compute units in three overlapping stages: load in tasks, infer in a pool of actors, write in tasks."""
+    around: int = 0,
+) -> Iterator[Message]:
+    """Compute units in three overlapping stages: load in tasks, infer in a pool of actors, write in tasks.
+
+    ``around`` is how many rows before and after a unit, of its groups, are loaded with it (`Plan.read`).
+    """
     _configure()
-    loaded = in_tasks(units, units_per_task, functools.partial(_load, plan=plan, load=load))
+    loaded = in_tasks(units, units_per_task, functools.partial(_load, plan=plan, load=load, around=around))
     inferred = loaded.map_batches(
         _Actor,
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ActorPoolStrategy(size=resources.num_networks),
-        fn_constructor_kwargs={"network": network, "kwargs": dict(network_kwargs)},
+        fn_constructor_kwargs={"plan": plan, "network": network, "kwargs": dict(network_kwargs)},
         num_cpus=resources.cpus_per_network,
         num_gpus=1 if resources.device == "gpu" else 0,
         runtime_env={"env_vars": KEEP_HEAP},
@@ -79,7 +86,12 @@ def infer(
 def collect(items: Sequence[T], items_per_task: int, stage: Callable[[T], pa.Table]) -> Iterator[dict[str, Any]]:
     """Compute items in tasks (`in_tasks`); yield the rows of their tables as they come."""
     _configure()
-    yield from in_tasks(items, items_per_task, stage).iter_rows()
+    yield from in_tasks(items, items_per_task, functools.partial(_outlast, stage=stage)).iter_rows()
+
+
+def _outlast(item: T, *, stage: Callable[[T], pa.Table]) -> pa.Table:
+    """Run a stage; a store that stops answering is outlasted, item by item."""
+    return outlast(functools.partial(stage, item))
 
 
 def in_tasks(items: Sequence[T], items_per_task: int, stage: Callable[[T], pa.Table]) -> Dataset:
@@ -101,12 +113,12 @@ def _run_tasks(
     num_tasks: int,
     stage: Callable[[T], pa.Table],
 ) -> Iterator[pa.Table]:
-    """Run the stage on the items of some tasks; a store that stops answering is outlasted, item by item."""
+    """Run the stage on the items of some tasks."""
     sequence = ray.get(items)
     for task in batch["id"].tolist():
         first, end = (len(sequence) * bound // num_tasks for bound in (task, task + 1))
         for item in sequence[first:end]:
-            yield outlast(functools.partial(stage, item))
+            yield stage(item)
 
 
 def _configure() -> None:
@@ -115,45 +127,67 @@ def _configure() -> None:
     context.execution_no_progress_timeout_s = _PROGRESS_TIMEOUT_S
 
 
-def _messages(dataset: Dataset) -> Iterator[Part]:
+def _messages(dataset: Dataset) -> Iterator[Message]:
     for row in dataset.iter_rows():
-        yield Part.from_json(row["part"])
+        yield _read_message(row)
+
+
+def _read_message(row: Mapping[str, str]) -> Message:
+    return Part.from_json(row["part"]), spending_from_json(row["spending"])
+
+
+def _write_message(part: Part, spending: Spending) -> dict[str, str]:
+    return {"part": part.to_json(), "spending": spending_to_json(spending)}
 
 
 def _transform(unit: Unit, *, plan: Plan, load: Load, row_group_rows: int) -> pa.Table:
-    part = write_part(plan, [unit], load(plan.read(unit)), row_group_rows=row_group_rows)
-    return pa.table({"part": [part.to_json()]})
+    with (loading := Clock()):
+        rows = outlast(lambda: load(plan.read(unit)))
+    with (writing := Clock()):
+        part = outlast(lambda: write_part(plan, [unit], rows, row_group_rows=row_group_rows))
+    return pa.Table.from_pylist([_write_message(part, {"load": loading.spent, "write": writing.spent})])
 
 
-def _load(unit: Unit, *, plan: Plan, load: Load) -> pa.Table:
-    return _pack(unit, load(plan.read(unit)))
+def _load(unit: Unit, *, plan: Plan, load: Load, around: int) -> pa.Table:
+    with (loading := Clock()):
+        rows = outlast(lambda: load(plan.read(unit, around)))
+    return _pack(unit, rows, {"load": loading.spent})
 
 
 class _Actor:
-    def __init__(self, network: Callable[..., Infer], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Plan, network: Callable[..., Infer], kwargs: Mapping[str, Any]) -> None:
+        self._plan = plan
         self._infer = outlast(functools.partial(network, **kwargs))
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for unit, rows in _unpack(batch):
-            yield _pack(unit, self._infer(rows))
+        for unit, rows, spending in _unpack(batch):
+            with (inferring := Clock()):
+                inferred = self._infer(rows, self._plan.row_ids(unit))
+            yield _pack(unit, inferred, {**spending, "infer": inferring.spent})
 
 
 def _write(batch: pa.Table, *, plan: Plan) -> pa.Table:
-    by_shard: dict[int, list[tuple[Unit, pa.Table]]] = {}
-    for unit, rows in sorted(_unpack(batch), key=lambda item: item[0]):
-        by_shard.setdefault(unit.shard, []).append((unit, rows))
-    parts = []
+    by_shard: dict[int, list[tuple[Unit, pa.Table, Spending]]] = {}
+    for unit, rows, spending in sorted(_unpack(batch), key=lambda item: item[0]):
+        by_shard.setdefault(unit.shard, []).append((unit, rows, spending))
+    messages = []
     for members in by_shard.values():
-        units, rows = [unit for unit, _ in members], pa.concat_tables(rows for _, rows in members)
-        parts.append(outlast(functools.partial(write_part, plan, units, rows)))
-    return pa.table({"part": [part.to_json() for part in parts]})
+        units, tables, spendings = zip(*members, strict=True)
+        with (writing := Clock()):
+            part = outlast(functools.partial(write_part, plan, units, pa.concat_tables(tables)))
+        before = {stage: sum((one[stage] for one in spendings), Spent()) for stage in spendings[0]}
+        messages.append(_write_message(part, {**before, "write": writing.spent}))
+    return pa.Table.from_pylist(messages)
 
 
-def _pack(unit: Unit, rows: pa.Table) -> pa.Table:
+def _pack(unit: Unit, rows: pa.Table, spending: Spending) -> pa.Table:
     cell = pa.array([rows_to_bytes(rows)], pa.large_binary())
-    return pa.table({"shard": [unit.shard], "unit": [unit.index], "rows": cell})
+    return pa.table(
+        {"shard": [unit.shard], "unit": [unit.index], "spending": [spending_to_json(spending)], "rows": cell}
+    )
 
 
-def _unpack(batch: pa.Table) -> Iterator[tuple[Unit, pa.Table]]:
-    for shard, index, cell in zip(batch["shard"].to_pylist(), batch["unit"].to_pylist(), batch["rows"], strict=True):
-        yield Unit(shard, index), rows_from_bytes(cell.as_buffer())
+def _unpack(batch: pa.Table) -> Iterator[tuple[Unit, pa.Table, Spending]]:
+    columns = (batch[name].to_pylist() for name in ("shard", "unit", "spending"))
+    for shard, index, spending, cell in zip(*columns, batch["rows"], strict=True):
+        yield Unit(shard, index), rows_from_bytes(cell.as_buffer()), spending_from_json(spending)

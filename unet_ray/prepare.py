@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,14 +25,14 @@ from unet_ray.documents import pack_document
 from unet_ray.errors import ImageError, NotFoundError
 from unet_ray.images.encode import encode_image, encode_mask
 from unet_ray.images.resize import resize_image, resize_mask
+from unet_ray.job_record import JobRecord
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.scheme import check_labels, make_class_map, make_cluster_map
 from unet_ray.metrics import count_classes
 from unet_ray.progress import Meter
 from unet_ray.schema import DATASET, DATASET_SUMMED, IDENTITY, OK, QUARANTINED
 from unet_ray.table.commit import Progress, QuarantineLimits, fill
-from unet_ray.table.parts import Part
-from unet_ray.table.plan import Plan, Terms, Units, begun_plan, create_plan, find_plan
+from unet_ray.table.plan import Plan, Terms, begun_plan, create_plan, find_plan
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     started = time.monotonic()
     labels = layouts.labels_of(config)
     check_labels(labels)
-    runtime.require_cpu()
+    num_cpus = runtime.require_cpu()
     if config.data.layout == "synthetic":
         draw_frames(config)
     uri = config.dataset_uri
@@ -88,9 +88,10 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         policy=config.images,
         resize=config.data.resize,
     )
+    record = JobRecord("prepare", {"load": num_cpus, "write": num_cpus})
     success, already = fill(
         plan,
-        functools.partial(_produce, plan, check),
+        lambda units: record.watch(pipeline.transform(plan, units, check, row_group_rows=ROW_GROUP_ROWS)),
         limits=QuarantineLimits(
             fraction=config.data.max_quarantined_fraction, in_a_row=config.data.max_quarantined_in_a_row
         ),
@@ -99,6 +100,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     stats = compute_stats(uri)
     storage.write(f"{uri}/stats.json", pack_document(stats))
     storage.write(f"{uri}/config.yaml", dump_config(config).encode())
+    record.write(uri)
     return PrepareResult(
         dataset=uri,
         already_complete=already,
@@ -213,10 +215,6 @@ def _draw_frames(
 
 def _frame_key(sequence: int, frame: int) -> str:
     return f"seq_{sequence:03d}/frame_{frame:05d}"
-
-
-def _produce(plan: Plan, check: pipeline.Load, units: Units) -> Iterator[Part]:
-    return pipeline.transform(plan, units, check, row_group_rows=ROW_GROUP_ROWS)
 
 
 def _check_pair(

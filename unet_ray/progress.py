@@ -18,7 +18,7 @@ class Meter:
         """Make a meter whose clock starts with the first rows done: start-up is not throughput."""
         self._stage = stage
         self._noun = noun
-        self._begun: tuple[float, int] | None = None
+        self._begun: tuple[float, int, int] | None = None
         self._logged = 0.0
 
     def __call__(self, now: Progress) -> None:
@@ -29,14 +29,18 @@ class Meter:
                 logger.info("%s: %d of %d %s are sealed already", self._stage, now.resumed, now.planned, self._noun)
             return
         if self._begun is None:
-            self._begun = (clock, now.done)
+            self._begun = (clock, now.done, now.pixels)
         finished = now.done == now.planned
         if clock - self._logged < _EVERY_S and not finished:
             return
         self._logged = clock
         elapsed = clock - self._begun[0]
-        rate = (now.done - self._begun[1]) / elapsed if elapsed >= _SHORTEST_S else 0.0
+        rate, pixel_rate = (
+            (have - had) / elapsed if elapsed >= _SHORTEST_S else 0.0
+            for have, had in zip((now.done, now.pixels), self._begun[1:], strict=True)
+        )
         speed = f", {rate:.1f}/s" if rate else ""
+        speed += f" ({pixel_rate / 1e6:.1f} Mpx/s)" if pixel_rate else ""
         eta = f", {format_duration((now.planned - now.done) / rate)} left" if rate and not finished else ""
         bad = f", {now.quarantined} quarantined" if now.quarantined else ""
         logger.info("%s: %d/%d %s%s%s%s", self._stage, now.done, now.planned, self._noun, speed, eta, bad)

@@ -106,14 +106,16 @@ def _start(options: Mapping[str, Any]) -> None:
     get_or_create_stats_actor()
 
 
-def require_cpu() -> None:
-    """Refuse a cluster on which a plain task would wait for ever.
+def require_cpu() -> int:
+    """Return the number of CPUs, and refuse a cluster on which a plain task would wait for ever.
 
     Raises:
         ResourceError: It has no CPU.
     """
-    if not sum(node.cpus for node in _nodes()):
+    num_cpus = sum(node.cpus for node in _nodes())
+    if not num_cpus:
         raise ResourceError("the cluster has no CPU for tasks; start a worker node, or a head with --num-cpus")
+    return num_cpus
 
 
 def plan_training(scaling: ScalingSection, share: int = 1) -> Resources:

@@ -6,7 +6,7 @@ Plain Arrow types only, so that DuckDB, Spark and Delta readers open the files. 
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 IGNORE_INDEX = 255
 """Mask value on disk and in the loss that means "no label"."""
@@ -81,6 +81,10 @@ PREDICTION = pa.schema(
         pa.field("confidence_sum", pa.list_(pa.int64())),  # (K,) probability, in 1/255, over the pixels of each class
         pa.field("entropy_sum", pa.int64()),  # entropy of a pixel's probabilities, in 1/255 of log(K), over all pixels
         pa.field("boundary_length", pa.int64()),  # pairs of pixels side by side or one above the other of two classes
+        pa.field("components", pa.list_(pa.int64())),  # (K,) connected components of each class, corners connect
+        pa.field("lasting", pa.list_(pa.int64())),  # (2 * K,) `metrics.count_lasting`; null: no frame before it at hand
+        pa.field("expected_miou", pa.float64()),  # `quality`; null: the checkpoint does not tell
+        pa.field("copied_from", pa.int64()),  # row_id of the frame whose mask this is; null: segmented itself
         pa.field("confidence", pa.large_binary()),  # (H, W) uint8 probability in 1/255; null unless in predict.planes
         pa.field("second_mask", pa.large_binary()),  # (H, W) uint8 second class; null unless in predict.planes
     ]
@@ -96,6 +100,8 @@ PREDICTION_SUMMED = (
     "confidence_sum",
     "entropy_sum",
     "boundary_length",
+    "components",
+    "lasting",
 )
 """Integer columns of `PREDICTION` whose sums over ok rows stand in every seal."""
 

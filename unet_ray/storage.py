@@ -20,6 +20,7 @@ from unet_ray import s3
 from unet_ray.errors import ChangedError, ExistsError, NotFoundError, StorageError, TransientError
 from unet_ray.faults import outlast, translated
 from unet_ray.local_files import TEMPORARY, create_file, temporary_file
+from unet_ray.spending import count_read
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -201,7 +202,9 @@ def read_bytes(uri: str, *, etag: str | None = None, span: tuple[int, int] | Non
         ChangedError: It has another etag.
     """
     with translated("read", uri):
-        return _read_s3(*_object(uri), etag, span) if is_remote(uri) else _read_local(uri, etag, span)
+        data = _read_s3(*_object(uri), etag, span) if is_remote(uri) else _read_local(uri, etag, span)
+    count_read(len(data))
+    return data
 
 
 def create(uri: str, data: bytes, *, exclusive: bool = True) -> bool:

@@ -20,7 +20,6 @@ from unet_ray.datasets.prepared import open_dataset
 from unet_ray.errors import UnetRayError
 from unet_ray.predict import run as predict
 from unet_ray.runtime import Resources
-from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Units
 
 
@@ -31,7 +30,7 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: 
     pipeline.transform = transform  # type: ignore[assignment]
     pipeline.infer = infer  # type: ignore[assignment]
     pipeline.collect = collect  # type: ignore[assignment]
-    runtime.require_cpu = lambda: None
+    runtime.require_cpu = lambda: 1
     runtime.plan_prediction = lambda scaling: Resources(  # type: ignore[assignment]
         device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
     )
@@ -46,7 +45,7 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: 
     os._exit(0)  # an orderly end of this interpreter takes as long as the trial
 
 
-def transform(plan: Plan, units: Units, load: pipeline.Load, *, row_group_rows: int) -> Iterator[Part]:
+def transform(plan: Plan, units: Units, load: pipeline.Load, *, row_group_rows: int) -> Iterator[pipeline.Message]:
     for unit in units:
         yield from messages(pipeline._transform(unit, plan=plan, load=load, row_group_rows=row_group_rows))
 
@@ -63,17 +62,18 @@ def infer(
     network: type[pipeline.Infer],
     network_kwargs: Mapping[str, Any],
     resources: Resources,
+    *,
+    around: int,
     **_: int,
-) -> Iterator[Part]:
-    actor = pipeline._Actor(network, network_kwargs)
+) -> Iterator[pipeline.Message]:
+    actor = pipeline._Actor(plan, network, network_kwargs)
     for unit in units:
-        for inferred in actor(pipeline._load(unit, plan=plan, load=load)):
+        for inferred in actor(pipeline._load(unit, plan=plan, load=load, around=around)):
             yield from messages(pipeline._write(inferred, plan=plan))
 
 
-def messages(batch: "pyarrow.Table") -> Iterator[Part]:
-    for text in batch["part"].to_pylist():
-        yield Part.from_json(text)
+def messages(batch: "pyarrow.Table") -> Iterator[pipeline.Message]:
+    yield from map(pipeline._read_message, batch.to_pylist())
 
 
 def write_checkpoint(config: Config) -> None:

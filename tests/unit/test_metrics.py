@@ -10,7 +10,9 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from unet_ray.metrics import (
     ClassScore,
     count_classes,
+    count_components,
     count_confusion,
+    count_lasting,
     measure_boundaries,
     median_frequency_weights,
     score,
@@ -202,3 +204,29 @@ def test_sums_by_class_and_boundaries_are_what_pixels_say_one_by_one(mask: NDArr
             length += x + 1 < width and mask[y, x] != mask[y, x + 1]
     assert sum_by_class(mask, values, 4).tolist() == sums
     assert measure_boundaries(mask) == length
+
+
+def count_components_by_flooding(mask: NDArray[np.uint8]) -> list[int]:
+    counts, left = [0] * 4, set(np.ndindex(mask.shape))
+    while left:
+        y, x = left.pop()
+        counts[mask[y, x]] += 1
+        front = [(y, x)]
+        while front:
+            y, x = front.pop()
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            same = {place for place in near if mask[place] == mask[y, x]}
+            left -= same
+            front += same
+    return counts
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3)))
+def test_components_are_those_that_flooding_finds(mask: NDArray[np.uint8]) -> None:
+    assert count_components(mask, 4).tolist() == count_components_by_flooding(mask)
+
+
+def test_pixels_that_keep_their_class_and_those_that_change_it_are_all_pixels() -> None:
+    before = np.array([[0, 0, 1], [1, 2, 2]], np.uint8)
+    mask = np.array([[0, 1, 1], [0, 2, 1]], np.uint8)
+    assert count_lasting(mask, before, 3).tolist() == [[1, 2, 0], [1, 1, 1]]

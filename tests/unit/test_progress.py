@@ -68,6 +68,15 @@ def test_quarantined_rows_are_named(clock: Clock, caplog: pytest.LogCaptureFixtu
     assert re.search(r"frames.*, 3 quarantined$", run(clock, caplog, [(0, 0), (1, 10), (4, 20)], bad=3)[-1])
 
 
+def test_pixels_are_told_beside_frames(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    meter, start = Meter("predict", "frames"), clock.now
+    with caplog.at_level(logging.INFO, "unet_ray.progress"):
+        for seconds, done in [(0, 0), (1, 10), (4, 40)]:
+            clock.now = start + seconds
+            meter(Progress(planned=100, done=done, quarantined=0, resumed=0, pixels=done * 2_000_000))
+    assert caplog.messages[-1] == "predict: 40/100 frames, 10.0/s (20.0 Mpx/s), 6 s left"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

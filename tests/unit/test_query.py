@@ -62,7 +62,7 @@ def test_quarantined_rows_have_their_reasons(uri: str) -> None:
 
 @pytest.mark.parametrize("sql", QUESTIONS)
 def test_every_question_of_the_document_has_an_answer(uri: str, sql: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(QUESTIONS) == 10
+    assert len(QUESTIONS) == 13
     found = run(uri, sql)
     assert found.columns
     assert len(capsys.readouterr().err.splitlines()) == 1 + len(found.rows)

@@ -285,6 +285,7 @@ def job_on(folder: Path, names: Sequence[str], more_keys: Sequence[str]) -> Stru
             **asdict(make_class_map(LabelsSection(classes=("road", "sky")))),
             "model": {"width": 1, "depth": 1},
             "mask_encoding": "raw",
+            "estimator": None,
         },
     )
     fill(plan, lambda units: segment(plan, units, len(listed)), limits=QuarantineLimits(fraction=1.0))

@@ -85,6 +85,8 @@ def test_a_clean_run_publishes_what_was_planned(plan: Plan, undisturbed: Success
         "confidence_sum": np.sum([row["confidence_sum"] for row in ok], axis=0).tolist(),
         "entropy_sum": [sum(row["entropy_sum"] for row in ok)],
         "boundary_length": [sum(row["boundary_length"] for row in ok)],
+        "components": np.sum([row["components"] for row in ok], axis=0).tolist(),
+        "lasting": np.sum([row["lasting"] for row in ok if row["frame"]], axis=0).tolist(),
     }
 
 
@@ -268,6 +270,7 @@ def test_the_limit_is_exact(tmp_path: Path, bad: int, allowed: bool) -> None:
         sha256="",
         num_rows=50,
         num_ok=50 - bad,
+        num_pixels=0,
         errors={"truncated": bad} if bad else {},
         totals={},
     )
@@ -285,7 +288,8 @@ def test_progress_is_told_after_every_message(plan: Plan) -> None:
     told: list[Progress] = []
     fill(plan, lambda units: produce(plan, units), limits=LIMITS, on_progress=told.append)
     assert told == [
-        Progress(planned=9, done=done, quarantined=bad, resumed=4) for done, bad in [(4, 1), (6, 1), (8, 2), (9, 2)]
+        Progress(planned=9, done=done, quarantined=bad, resumed=4, pixels=pixels)
+        for done, bad, pixels in [(4, 1, 0), (6, 1, 14), (8, 2, 22), (9, 2, 28)]
     ]
 
 

@@ -85,6 +85,22 @@ def test_units_read_the_rows_that_were_planned_in_order_across_plan_parts(tmp_pa
     assert [{name: row[name] for name in row if name != "row_id"} for row in read] == expected
 
 
+@given(around=st.integers(0, 20), shard=st.integers(0, 6))
+def test_a_unit_is_read_with_its_neighbours_of_its_own_groups(
+    around: int, shard: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    groups = ["", "", "a", "a", "a", "b", "b", "b", "b", "b", "b", "b", "b", "b", "b", "b", "b", "c", "c", "", ""]
+    rows = [row | {"group": group} for row, group in zip(planned_rows(21), groups, strict=True)]
+    plan = begin(f"{tmp_path_factory.mktemp('around')}/t", rows, shard_rows=3, unit_rows=2)
+    for unit in plan.units([shard]):
+        own = plan.row_ids(unit)
+        found = [row["row_id"] for row in plan.read(unit, around)]
+        near = range(max(0, own.start - around), min(21, own.stop + around))
+        same = {row_id: groups[own.start if row_id < own.start else own[-1]] for row_id in near}
+        expected = [row_id for row_id in near if row_id in own or (groups[row_id] and groups[row_id] == same[row_id])]
+        assert found == expected
+
+
 def test_a_plan_given_twice_is_taken_up_as_it_is(tmp_path: Path) -> None:
     uri = f"{tmp_path}/t"
     first = begin(uri)

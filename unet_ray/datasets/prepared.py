@@ -22,6 +22,7 @@ from unet_ray.errors import DatasetError, NotFoundError
 from unet_ray.faults import translated
 from unet_ray.labels.classes import ClassMap
 from unet_ray.schema import OK
+from unet_ray.spending import count_read
 from unet_ray.table.read import Table, open_table
 
 ROW_GROUP_ROWS = 8
@@ -123,6 +124,7 @@ def read_pair(part_uri: str, part_row: int) -> tuple[bytes, bytes]:
         with translated("read", part_uri):
             rows = _open_part(part_uri).read_row_group(key[1], columns=["image", "mask"])
         _CACHE.put(key, rows)
+        count_read(rows.nbytes)
     position = part_row % ROW_GROUP_ROWS
     return rows["image"][position].as_py(), rows["mask"][position].as_py()
 

@@ -5,8 +5,8 @@ Shapes: B batch, C channels, K classes, H W pixels.
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -50,6 +50,11 @@ class Segmented:
     confidence: Image | None = None
     second: Image | None = None
     entropy: Image | None = None
+
+    def change(self, change_plane: Callable[[Image], Image]) -> "Segmented":
+        """Return the same with each plane changed in one way."""
+        planes = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Segmented(**{name: change_plane(plane) for name, plane in planes.items() if plane is not None})
 
 
 class Segmenter:

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +27,8 @@ from unet_ray.datasets.frames import load_frames
 from unet_ray.errors import DatasetError
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
-from unet_ray.predict.plan import open_model, plan_sample
+from unet_ray.predict.plan import open_model, plan_sample, rows_around
+from unet_ray.spending import Clock
 from unet_ray.table.parts import Part, write_part
 from unet_ray.table.plan import Plan, Unit
 
@@ -38,7 +38,7 @@ Device = Literal["cpu", "gpu"]
 Limit = Literal["cores", "data tasks", "network"]
 
 _THIS = "this machine"
-_STAGES = {"load": "fetch and decode", "segment": "segment, count and encode", "write": "write"}
+_STAGES = {"load": "fetch and decode", "infer": "segment, count and encode", "write": "write"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +120,7 @@ def run(config: Config) -> Forecast:
         device=resources.device,
         stages=stages,
         bytes_per_frame=sum(part.size_bytes for part in parts) // plan.num_rows,
-        cpus_per_gpu=1 + math.ceil(_fed(stages).cpu_seconds / stages["segment"].seconds)
+        cpus_per_gpu=1 + math.ceil(_fed(stages).cpu_seconds / stages["infer"].seconds)
         if resources.device == "gpu"
         else None,
         nodes=_forecast_all(config, stages, resources.device, num_frames, gpus),
@@ -152,35 +152,24 @@ def _time(
     network = Network(checkpoint.info, resources.device, resources.threads_per_network, precision, config.predict)
     units = list(plan.units(range(plan.num_shards)))
 
-    def process(unit: Unit, clocks: Mapping[str, _Clock]) -> Part:
+    def process(unit: Unit, clocks: Mapping[str, Clock]) -> Part:
         with clocks["load"]:
-            frames = load_frames(plan.read(unit), classes=checkpoint.card.class_map, policy=config.images)
-        with clocks["segment"]:
-            rows = network(frames)
+            frames = load_frames(
+                plan.read(unit, rows_around(config.predict)), classes=checkpoint.card.class_map, policy=config.images
+            )
+        with clocks["infer"]:
+            rows = network(frames, plan.row_ids(unit))
         with clocks["write"]:
             return write_part(plan, [unit], rows)
 
-    process(units[0], {name: _Clock() for name in _STAGES})  # the first time is slow, and no part of a long job
-    clocks = {name: _Clock() for name in _STAGES}
+    process(units[0], {name: Clock() for name in _STAGES})  # the first time is slow, and no part of a long job
+    clocks = {name: Clock() for name in _STAGES}
     parts = [process(unit, clocks) for unit in units]
-    return {name: clock.share(plan.num_rows) for name, clock in clocks.items()}, parts
-
-
-class _Clock:
-    """Adds up the time that passes while it is entered, and that of the cores."""
-
-    def __init__(self) -> None:
-        self._seconds = self._cpu_seconds = 0.0
-
-    def __enter__(self) -> None:
-        self._started, self._cpu_started = time.perf_counter(), time.process_time()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds += time.perf_counter() - self._started
-        self._cpu_seconds += time.process_time() - self._cpu_started
-
-    def share(self, frames: int) -> Stage:
-        return Stage(seconds=self._seconds / frames, cpu_seconds=self._cpu_seconds / frames)
+    stages = {
+        name: Stage(seconds=clock.spent.seconds / plan.num_rows, cpu_seconds=clock.spent.cpu_seconds / plan.num_rows)
+        for name, clock in clocks.items()
+    }
+    return stages, parts
 
 
 def _forecast_all(
@@ -198,8 +187,8 @@ def forecast(
     """Tell what a node takes: data tasks, predictors and cores work at the same time, and the slowest decides.
 
     Args:
-        stages: Seconds for a frame of "load", "segment" and "write".
-        device: What "segment" was timed on.
+        stages: Seconds for a frame of "load", "infer" and "write".
+        device: What "infer" was timed on.
         node: The kind of node.
         scaling: Tells the number of predictors.
         num_frames: Frames to segment.
@@ -208,7 +197,7 @@ def forecast(
         ResourceError: ``scaling.predictors`` do not fit on the node.
     """
     resources = runtime.divide_for_prediction(scaling, [runtime.Node(cpus=node.cpus, gpus=node.gpus)])
-    fed, segment = _fed(stages), stages["segment"]
+    fed, segment = _fed(stages), stages["infer"]
     known = resources.device == device
     rates: dict[Limit, float] = {
         "data tasks": resources.data_cpus / fed.seconds,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unet_ray.checkpoint import Checkpoint, find_checkpoint
-from unet_ray.config import Config
+from unet_ray.config import Config, PredictSection
 from unet_ray.datasets.inputs import add_folder, add_list
 from unet_ray.datasets.layouts import add_layout
 from unet_ray.datasets.listing import Listing
@@ -22,7 +22,10 @@ from unet_ray.schema import PREDICTION_SUMMED
 from unet_ray.table.plan import Plan, Terms, begun_plan, create_plan
 
 _LISTS = (".csv", ".parquet")
-_SETTINGS = ("batch_size", "forward_pixels", "flips", "scales", "planes", "mask_encoding", "shard_rows")
+_SETTINGS = (
+    "batch_size", "forward_pixels", "flips", "scales", "copy_repeats", "segment_every", "smooth_frames", "planes",
+    "mask_encoding", "shard_rows",
+)  # fmt: skip
 
 Row = Mapping[str, Any]
 
@@ -61,6 +64,11 @@ def plan_predictions(config: Config, checkpoint: Checkpoint, precision: str) -> 
         return begun
     with _list_rows(config, prepared) as (rows, notes):
         return create_plan(config.predictions_uri, rows, terms, notes=notes, exclusive=exclusive)
+
+
+def rows_around(section: PredictSection) -> int:
+    """Return how many frames before and after a unit are seen with it: those that vote on it, and the one before it."""
+    return section.smooth_frames + 1 if section.smooth_frames else 0
 
 
 def plan_sample(config: Config, checkpoint: Checkpoint, precision: str, uri: str, num_units: int) -> tuple[Plan, int]:
@@ -116,6 +124,7 @@ def _terms(config: Config, checkpoint: Checkpoint, prepared: Prepared | None, pr
     facts = asdict(card.class_map) | {
         "model": asdict(card.model),
         "mask_encoding": config.predict.mask_encoding,
+        "estimator": None if checkpoint.estimator is None else asdict(checkpoint.estimator),
     }
     return Terms(
         kind="predictions",

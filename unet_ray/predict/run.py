@@ -14,13 +14,13 @@ from unet_ray.calibration import calibrate
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
+from unet_ray.job_record import JobRecord
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.network import Network
-from unet_ray.predict.plan import open_model, plan_predictions
+from unet_ray.predict.plan import open_model, plan_predictions, rows_around
 from unet_ray.progress import Meter
 from unet_ray.table.commit import Progress, QuarantineLimits, fill
-from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Units
 
 logger = logging.getLogger(__name__)
@@ -85,15 +85,20 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         "section": config.predict,
     }
     load = functools.partial(load_frames, classes=classes, policy=config.images)
+    record = JobRecord(
+        "predict",
+        {"load": resources.data_cpus, "infer": resources.num_networks, "write": resources.data_cpus},
+    )
     success, already = fill(
         plan,
-        functools.partial(_produce, plan, load, network_kwargs, resources),
+        lambda units: record.watch(_produce(plan, load, network_kwargs, resources, rows_around(config.predict), units)),
         limits=QuarantineLimits(
             fraction=config.data.max_quarantined_fraction, in_a_row=config.data.max_quarantined_in_a_row
         ),
         on_progress=on_progress or Meter("predict", "frames"),
     )
     storage.write(f"{plan.uri}/config.yaml", dump_config(config).encode())
+    record.write(plan.uri)
     totals = success.totals
     scores = score(totals["confusion"], classes.background) if totals["confusion"] else None
     return PredictResult(
@@ -117,8 +122,9 @@ def _produce(
     load: pipeline.Load,
     network_kwargs: dict[str, Any],
     resources: runtime.Resources,
+    around: int,
     units: Units,
-) -> Iterator[Part]:
+) -> Iterator[pipeline.Message]:
     return pipeline.infer(
         plan,
         units,
@@ -128,4 +134,5 @@ def _produce(
         resources,
         units_per_task=max(1, _FRAMES_PER_TASK // plan.unit_rows),
         units_per_part=min(plan.num_units(0), max(_FEWEST_UNITS, len(units) // _PARTS_WANTED)),
+        around=around,
     )

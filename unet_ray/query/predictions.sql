@@ -13,13 +13,18 @@ CREATE MACRO miou(confusion) AS list_avg(list_transform(range(size_of(confusion)
 CREATE MACRO pixel_accuracy(confusion) AS
   list_sum(list_transform(range(size_of(confusion)), lambda k: tp(confusion, k))) / nullif(list_sum(confusion), 0);
 
+-- Pixels whose class changed since the frame before, of those for which that is known.
+CREATE MACRO flicker(lasting) AS list_sum(lasting[1 : len(lasting) // 2]) / list_sum(lasting);
+
 CREATE VIEW frames AS
 SELECT row_id, image_id, image_uri, "group", frame, split, height, width,
   miou(confusion) AS miou,
+  expected_miou,
   pixel_accuracy(confusion) AS pixel_accuracy,
   list_sum(confidence_sum) / (255.0 * height * width) AS confidence,
   entropy_sum / (255.0 * height * width) AS uncertainty,
-  boundary_length, class_pixels, confusion
+  flicker(lasting) AS flicker,
+  boundary_length, class_pixels, components, copied_from, confusion
 FROM rows WHERE status = 'ok';
 
 CREATE VIEW quarantine AS
@@ -59,11 +64,14 @@ CREATE VIEW by_group AS
 WITH of_frames AS (
   SELECT "group", count(*) AS frames, min(frame) AS first_frame, max(frame) AS last_frame,
     sum(list_sum(confidence_sum)) / sum(255.0 * height * width) AS confidence,
-    sum(entropy_sum) / sum(255.0 * height * width) AS uncertainty
+    sum(entropy_sum) / sum(255.0 * height * width) AS uncertainty,
+    avg(expected_miou) AS expected_miou,
+    sum(list_sum(lasting[1 : len(lasting) // 2])) / sum(list_sum(lasting)) AS flicker,
+    count(copied_from) AS copied
   FROM rows WHERE status = 'ok' GROUP BY "group"
 ), of_truth AS (
   SELECT "group", list(pixels ORDER BY place) AS confusion FROM confusion_sums GROUP BY "group"
 )
 SELECT "group", frames, first_frame, last_frame, miou(confusion) AS miou, pixel_accuracy(confusion) AS pixel_accuracy,
-  confidence, uncertainty, confusion
+  expected_miou, confidence, uncertainty, flicker, copied, confusion
 FROM of_frames LEFT JOIN of_truth USING ("group") ORDER BY "group";

@@ -1,10 +1,12 @@
 """Gathering what a report shows, and writing it; reads the history and a published predictions table, without Ray."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from unet_ray import storage
@@ -12,8 +14,10 @@ from unet_ray.calibration import BINS, calibrate
 from unet_ray.config import Config
 from unet_ray.errors import NotFoundError
 from unet_ray.history import read_history
+from unet_ray.job_record import read_job
 from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import Scores, score
+from unet_ray.progress import format_duration
 from unet_ray.report.content import ClassRow, Quarantined, ReportContent
 from unet_ray.report.page import render_page
 from unet_ray.report.panels import COLUMNS, make_panels
@@ -22,6 +26,7 @@ from unet_ray.schema import OK
 from unet_ray.table.read import Table, open_table
 
 _MOST_QUARANTINED = 50
+_TOLD = ("expected_miou", "copied_from")
 _NOTES = (
     "IoU = TP / (TP + FP + FN), from pixel counts summed over all frames; a class that occurs neither in truth nor in "
     "prediction has none.",
@@ -56,7 +61,8 @@ def run(config: Config) -> ReportResult:
     counts = table.success.totals["confusion"] or [0] * classes.num_classes**2
     scores = score(counts, classes.background)
     calibration = calibrate(table.success.totals["calibration"] or [0] * 3 * BINS)
-    rows = table.read([*COLUMNS, "image_id", "status", "error_code", "error_message"])
+    rows = table.read([*COLUMNS, *_TOLD, "image_id", "status", "error_code", "error_message"])
+    ok = rows.filter(pc.equal(rows["status"], OK))
     quarantined = rows.filter(pc.not_equal(rows["status"], OK))
     class_rows = _class_rows(table, classes, scores)
     headline = (
@@ -66,13 +72,13 @@ def run(config: Config) -> ReportResult:
     )
     content = ReportContent(
         title=f"{config.run.name}: segmentation report",
-        facts=_facts(config, table),
+        facts=_facts(config, table, ok),
         scores=headline,
         classes=class_rows,
         confusion=np.array(counts, np.int64).reshape(classes.num_classes, -1),
         calibration=calibration,
         history=_history(config),
-        panels=tuple(make_panels(config, table, classes, rows.filter(pc.equal(rows["status"], OK)))),
+        panels=tuple(make_panels(config, table, classes, ok)),
         quarantined=tuple(
             Quarantined(image_id=row["image_id"], error_code=row["error_code"], error_message=row["error_message"])
             for row in quarantined.slice(0, _MOST_QUARANTINED).to_pylist()
@@ -123,12 +129,13 @@ def _history(config: Config) -> tuple[dict[str, Any], ...]:
         return ()
 
 
-def _facts(config: Config, table: Table) -> tuple[tuple[str, str], ...]:
+def _facts(config: Config, table: Table, ok: pa.Table) -> tuple[tuple[str, str], ...]:
+    """Return what there is to say of a run; what does not apply to it is left out."""
     success = table.success
     settings = table.plan.settings
     model = table.plan.facts["model"]
     source = settings.get("predict.images") or f"split {settings.get('predict.split')}"
-    return (
+    known = (
         ("run", config.run.name),
         ("frames", f"{success.num_rows} ({source})"),
         ("segmented", str(success.num_ok)),
@@ -136,6 +143,30 @@ def _facts(config: Config, table: Table) -> tuple[tuple[str, str], ...]:
         ("model", ", ".join(f"{key} {value}" for key, value in model.items() if value)),
         ("weights", f"sha256 {settings['predict.checkpoint']}"),
         ("precision", str(settings["scaling.precision"])),
+        ("mIoU expected of a frame", _expected(ok, table.plan.facts["estimator"])),
+        ("flicker", _flicker(success.totals["lasting"])),
+        ("masks taken from another frame", str(len(ok) - ok["copied_from"].null_count)),
+        ("last run", _job(read_job(table.uri))),
         ("predictions", table.uri),
         ("plan", table.plan.run_id),
     )
+    return tuple((name, value) for name, value in known if value not in ("", "0") or name == "quarantined")
+
+
+def _expected(ok: pa.Table, estimator: Mapping[str, Any] | None) -> str:
+    if estimator is None or not len(ok):
+        return ""
+    mean = pc.mean(ok["expected_miou"]).as_py()
+    return f"{mean:.3f} in the mean; off by {estimator['error']:.3f} on {estimator['frames']} validation frames"
+
+
+def _flicker(lasting: Sequence[int]) -> str:
+    changed, all_pixels = sum(lasting[: len(lasting) // 2]), sum(lasting)
+    return f"{changed / all_pixels:.4f} of the pixels have another class than in the frame before" if all_pixels else ""
+
+
+def _job(job: Mapping[str, Any] | None) -> str:
+    if job is None:
+        return ""
+    busy = ", ".join(f"{name} {100 * stage['busy']:.0f} %" for name, stage in job["stages"].items())
+    return f"{job['rows']} rows in {format_duration(job['seconds'])}, {job['rows_per_s']:.1f}/s; busy: {busy}"

@@ -22,12 +22,16 @@ class QuarantineLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far a table is: rows that are written (sealed or not yet), and how many of them are quarantined."""
+    """How far a table is: rows that are written (sealed or not yet), and how many of them are quarantined.
+
+    ``resumed`` of them were sealed before this driver came; ``pixels`` are those of the ok rows written since.
+    """
 
     planned: int
     done: int
     quarantined: int
     resumed: int
+    pixels: int = 0
 
 
 class Committer:
@@ -45,6 +49,7 @@ class Committer:
         self._bad_run: Counter[str] = Counter()
         self.ledger: Ledger = read_ledger(plan)
         self._resumed = self._done = self.ledger.num_rows
+        self._pixels = 0
         self._errors = Counter(self.ledger.errors)
         self._check_fraction()
 
@@ -69,6 +74,7 @@ class Committer:
             return
         parts.append(part)
         self._done += part.num_rows
+        self._pixels += part.num_pixels
         self._errors.update(part.errors)
         self._check_fraction()
         self._check_run(part)
@@ -81,7 +87,13 @@ class Committer:
     def progress(self) -> Progress:
         """Return how far the table is."""
         quarantined = self._errors.total()
-        return Progress(planned=self._plan.num_rows, done=self._done, quarantined=quarantined, resumed=self._resumed)
+        return Progress(
+            planned=self._plan.num_rows,
+            done=self._done,
+            quarantined=quarantined,
+            resumed=self._resumed,
+            pixels=self._pixels,
+        )
 
     def _check_fraction(self) -> None:
         quarantined = self._errors.total()

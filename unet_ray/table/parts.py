@@ -25,7 +25,10 @@ Totals = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A part as a task reports it: a commit message. It counts only once a seal lists it."""
+    """A part as a task reports it: a commit message. It counts only once a seal lists it.
+
+    ``num_pixels`` are those of its ok rows.
+    """
 
     path: str
     shard: int
@@ -34,6 +37,7 @@ class Part:
     sha256: str
     num_rows: int
     num_ok: int
+    num_pixels: int
     errors: Mapping[str, int]
     totals: Totals
 
@@ -63,9 +67,7 @@ def write_part(plan: Plan, units: Sequence[Unit], rows: pa.Table, *, row_group_r
         TableError: The rows are not those that the plan has for the units.
     """
     (shard,) = {unit.shard for unit in units}
-    planned = sorted(
-        shard * plan.shard_rows + unit.index * plan.unit_rows + k for unit in units for k in range(plan.unit_size(unit))
-    )
+    planned = sorted(row_id for unit in units for row_id in plan.row_ids(unit))
     found = rows["row_id"].to_pylist()
     if sorted(found) != planned:
         raise TableError(f"{plan.uri}: a task returned rows {found[:3]}... where the plan has {planned[:3]}...")
@@ -91,6 +93,7 @@ def write_part(plan: Plan, units: Sequence[Unit], rows: pa.Table, *, row_group_r
         sha256=hashlib.sha256(data).hexdigest(),
         num_rows=len(rows),
         num_ok=len(ok),
+        num_pixels=pc.sum(pc.multiply(ok["height"].cast(pa.int64()), ok["width"])).as_py() or 0,
         errors=count_errors(rows),
         totals=sum_columns(ok, plan.summed),
     )

@@ -133,12 +133,35 @@ class Plan:
         """Return the number of rows planned for a unit."""
         return min(self.unit_rows, self.shard_size(unit.shard) - unit.index * self.unit_rows)
 
-    def read(self, unit: Unit) -> list[dict[str, Any]]:
-        """Return the planned rows of a unit (`schema.PLAN`); runs anywhere, one cached GET per 8 shards."""
-        part, offset = divmod(unit.shard, _SHARDS_PER_PART)
-        first = offset * self.shard_rows + unit.index * self.unit_rows
-        table = _recent_part(f"{self.uri}/{self.parts[part].path}", self.parts[part].sha256)
-        rows: list[dict[str, Any]] = table.slice(first, self.unit_size(unit)).to_pylist()
+    def row_ids(self, unit: Unit) -> range:
+        """Return the row_ids of a unit."""
+        first = unit.shard * self.shard_rows + unit.index * self.unit_rows
+        return range(first, first + self.unit_size(unit))
+
+    def read(self, unit: Unit, around: int = 0) -> list[dict[str, Any]]:
+        """Return the planned rows of a unit (`schema.PLAN`); runs anywhere, one cached GET per 8 shards.
+
+        Args:
+            unit: The unit.
+            around: How many rows before and after it to return, too, as far as they are of its first and last group.
+        """
+        own = self.row_ids(unit)
+        rows = self._read_rows(range(own.start, own.stop))
+        before = self._read_rows(range(max(0, own.start - around), own.start))
+        after = self._read_rows(range(own.stop, min(own.stop + around, self.num_rows)))
+        return [
+            *(row for row in before if row["group"] and row["group"] == rows[0]["group"]),
+            *rows,
+            *(row for row in after if row["group"] and row["group"] == rows[-1]["group"]),
+        ]
+
+    def _read_rows(self, row_ids: range) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        of_part = self.shard_rows * _SHARDS_PER_PART
+        while len(rows) < len(row_ids):
+            number, first = divmod(row_ids[len(rows)], of_part)
+            table = _recent_part(f"{self.uri}/{self.parts[number].path}", self.parts[number].sha256)
+            rows += table.slice(first, len(row_ids) - len(rows)).to_pylist()
         return rows
 
     def scan(self) -> Iterator[pa.Table]:

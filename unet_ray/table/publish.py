@@ -22,7 +22,13 @@ from unet_ray.table.parts import Totals
 from unet_ray.table.plan import Plan
 from unet_ray.table.seals import Ledger, SealedPart
 
-_DELTA_TYPES = {pa.int64(): "long", pa.int32(): "integer", pa.string(): "string", pa.large_binary(): "binary"}
+_DELTA_TYPES = {
+    pa.int64(): "long",
+    pa.int32(): "integer",
+    pa.float64(): "double",
+    pa.string(): "string",
+    pa.large_binary(): "binary",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,16 +30,15 @@ from unet_ray.checkpoint import (
     save_checkpoint,
 )
 from unet_ray.config import Arithmetic, Config
-from unet_ray.datasets.frames import view_frames
 from unet_ray.errors import DivergedError
 from unet_ray.faults import outlast
 from unet_ray.history import write_history
 from unet_ray.losses.segmentation import SegmentationLoss
-from unet_ray.metrics import count_confusion
 from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.model.outputs import compared, subsample
 from unet_ray.model.segmenter import Segmenter
+from unet_ray.quality import Estimator
 from unet_ray.train.ahead import started
 from unet_ray.train.batch import load_batch, load_border
 from unet_ray.train.epoch import Passed, make_row
@@ -51,6 +50,7 @@ from unet_ray.train.rates import learning_rate
 from unet_ray.train.schedule import Item, Schedule
 from unet_ray.train.start import open_start, take_weights
 from unet_ray.train.stepper import Stepper
+from unet_ray.train.validation import Validation
 
 Batches = Iterator[tuple[Item, pa.Table]]
 
@@ -209,12 +209,13 @@ class _Worker:
                 self._save_within(passed, self._step_number(epoch, step + 1))
         self._settle(passed)
         started = time.monotonic()
-        confusion_KK = self._validate(epoch, batches)
-        row = self._close(passed, confusion_KK, time.monotonic() - started)
+        validation = self._validate(epoch, batches)
+        row = self._close(passed, validation.confusion_KK, time.monotonic() - started)
         self.history.append(row)
         metric, patience = self._job.config.train.metric, self._job.config.train.patience
         finished = epoch == self._schedule.epochs or is_exhausted(self.history, metric, patience)
-        self._save(row["step"], epoch, row[metric], Passed(epoch=epoch + 1), finished=finished)
+        following = Passed(epoch=epoch + 1)
+        self._save(row["step"], epoch, row[metric], following, finished=finished, estimator=validation.estimator())
         if self._schedule.rank == 0:
             outlast(lambda: write_history(self._job.config.train_uri, self.history))
             self._job.progress.put({"epoch_done": row})
@@ -305,19 +306,26 @@ class _Worker:
     def _rate(self, step: int) -> float:
         return learning_rate(step, self._schedule.epochs * self._schedule.steps_per_epoch, self._job.config.optim)
 
-    def _validate(self, epoch: int, batches: Batches) -> NDArray[np.int64]:
-        """Count the confusion of all ranks' validation batches; zeros in an epoch that does not validate."""
-        num_classes = self._job.card.class_map.num_classes
-        confusion_KK = np.zeros((num_classes, num_classes), np.int64)
+    def _validate(self, epoch: int, batches: Batches) -> Validation:
+        """Count all ranks' validation batches; nothing in an epoch that does not validate."""
+        card = self._job.card
+        counted = Validation.empty(card.class_map.num_classes)
         if not self._schedule.validates(epoch):
-            return confusion_KK
+            return counted
         share_statistics(self._stepper.model)
-        card, network = self._job.card, self._stepper.current()
-        most_pixels = self._job.config.predict.forward_pixels
-        segmenter = Segmenter(network, card.mean, card.std, self._device, self._job.precision, most_pixels=most_pixels)
+        segmenter = Segmenter(
+            self._stepper.current(),
+            card.mean,
+            card.std,
+            self._device,
+            self._job.precision,
+            most_pixels=self._job.config.predict.forward_pixels,
+            measured=True,
+        )
         for _, rows in batches:
-            confusion_KK += _validate(segmenter, rows, num_classes)
-        return sum_counts(confusion_KK, self._device)
+            counted.add(segmenter, rows)
+        counted.sum_up(self._device)
+        return counted
 
     def _close(self, passed: Passed, confusion_KK: NDArray[np.int64], validation_s: float) -> dict[str, Any]:
         """Return the row of an epoch in the history."""
@@ -334,7 +342,16 @@ class _Worker:
             validation_s=validation_s,
         )
 
-    def _save(self, step: int, epoch: int, score: float | None, passed: Passed, *, finished: bool = False) -> None:
+    def _save(
+        self,
+        step: int,
+        epoch: int,
+        score: float | None,
+        passed: Passed,
+        *,
+        finished: bool = False,
+        estimator: Estimator | None = None,
+    ) -> None:
         """Save a checkpoint that goes on with ``passed``; rank 0's, as the weights of all ranks are equal."""
         if self._schedule.rank:
             return
@@ -356,6 +373,7 @@ class _Worker:
             epoch=epoch,
             metric=self._job.config.train.metric,
             score=score,
+            estimator=estimator,
             progress=progress,
         )
         outlast(save)
@@ -368,16 +386,6 @@ class _Worker:
         rate = step * self._schedule.global_batch / passed.train_s
         share = passed.data_wait_s / passed.train_s
         self._job.progress.put({"epoch": passed.epoch, "step": step, "samples_per_s": rate, "data_wait": share})
-
-
-def _validate(segmenter: Segmenter, rows: pa.Table, num_classes: int) -> NDArray[np.int64]:
-    """Count the confusion of a batch of validation frames (`frames.FRAMES`)."""
-    frames = [frame for frame in view_frames(rows) if frame is not None]
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    for (_, truth), found in zip(frames, segmenter.segment([image for image, _ in frames]), strict=True):
-        assert truth is not None
-        confusion += count_confusion(truth, found.mask, num_classes)
-    return confusion
 
 
 def _find_last(train_uri: str) -> Checkpoint | None:

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= jobs/configs/demo.yaml
 
-.PHONY: demo test faults chaos check bench lock clean
+.PHONY: demo test faults chaos cluster-test check bench lock clean
 
 demo: $(VENV)/.installed  ## the four stages on drawn street scenes
 	$(BIN)/unet-ray prepare $(CONFIG)
@@ -29,6 +29,9 @@ check: $(VENV)/.installed  ## format, lint, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+cluster-test: $(VENV)/.installed  ## a cluster that grows and shrinks, manifests, the image; part of make test too
+	$(BIN)/pytest tests/cluster
 
 bench: $(VENV)/.installed  ## speed against limits and peers, to bench.json
 	$(BIN)/python -m tests.bench.run bench.json

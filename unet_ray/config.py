@@ -121,6 +121,12 @@ class ScalingSection:
     """Training workers; two numbers are the fewest and the most, between which a run follows the cluster."""
     predictors: int | None = None
     """Prediction actors; null takes one per GPU, or one per two CPU cores."""
+    cpus: int | None = None
+    """CPUs to ask an autoscaling cluster for and wait for, before they are divided; null takes those that are there."""
+    gpus: int | None = None
+    """GPUs to ask for in the same way."""
+    wait_s: float = 1800.0
+    """Longest time to wait for scaling.cpus and scaling.gpus."""
     precision: Precision = "auto"
     """Arithmetic of the network: fp32, bf16 or fp16; auto takes bf16 where the hardware has it, else fp32."""
 
@@ -129,6 +135,9 @@ class ScalingSection:
         require(1 <= fewest <= most, "scaling.num_workers", ">= 1, or two such numbers, fewest first", self.num_workers)
         ok = self.predictors is None or self.predictors >= 1
         require(ok, "scaling.predictors", ">= 1 or null", self.predictors)
+        for key, count in (("scaling.cpus", self.cpus), ("scaling.gpus", self.gpus)):
+            require(count is None or 1 <= count <= 10_000, key, "in 1..10000 or null", count)
+        require(self.wait_s > 0, "scaling.wait_s", "> 0", self.wait_s)
 
     @property
     def workers(self) -> tuple[int, int]:

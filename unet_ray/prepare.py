@@ -76,7 +76,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     started = time.monotonic()
     labels = layouts.labels_of(config)
     check_labels(labels)
-    num_cpus = runtime.require_cpu()
+    num_cpus = runtime.require_cpus(config.scaling)
     if config.data.layout == "synthetic":
         draw_frames(config)
     uri = config.dataset_uri

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from unet_ray import access
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError, UnetRayError
+
+logger = logging.getLogger(__name__)
 
 KEEP_HEAP = {
     "MALLOC_MMAP_THRESHOLD_": str(8 * 2**30),
@@ -26,6 +29,7 @@ _RAY_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # we log our own
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its warnings are about Ray's inside
 }
+_LOOK_EVERY_S = 5.0
 _LOCAL_CPUS = 4  # logical CPUs a laptop declares at least: with 2, trainers or actors can starve the data tasks
 _OBJECT_STORE_BYTES = 2 * 2**30
 
@@ -72,7 +76,7 @@ def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it set a level of its own
-    if os.environ.get("RAY_ADDRESS", "") in ("", "local"):
+    if not _may_grow():
         access.make_token(os.environ)
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
         options |= {
@@ -106,15 +110,80 @@ def _start(options: Mapping[str, Any]) -> None:
     get_or_create_stats_actor()
 
 
-def require_cpu() -> int:
-    """Return the number of CPUs, and refuse a cluster on which a plain task would wait for ever.
+def gather(scaling: ScalingSection) -> None:
+    """Have a cluster grow to ``scaling.cpus`` and ``scaling.gpus``, as far as they are asked for.
+
+    They are asked for by a placement group, which the end of the driver, however it comes, takes back; and let go as
+    soon as they are there, for the job that begins at once.
 
     Raises:
-        ResourceError: It has no CPU.
+        ResourceError: They are not there, and free, after ``scaling.wait_s``, or can never be.
     """
-    num_cpus = sum(node.cpus for node in _nodes())
+    wanted = {"CPU": scaling.cpus or 0, "GPU": scaling.gpus or 0}
+    if not any(wanted.values()):
+        return
+    from ray.util import placement_group, remove_placement_group
+
+    what = " and ".join(f"{count} {name}s" for name, count in wanted.items() if count)
+    have = _total()
+    if any(have[name] < count for name, count in wanted.items()) and not _may_grow():
+        raise ResourceError(
+            f"scaling: {what} are asked for, this machine has {have['CPU']} CPUs and {have['GPU']} GPUs and does not "
+            "grow; lower scaling.cpus and scaling.gpus, or run on a cluster"
+        )
+    group = placement_group([{name: 1} for name, count in wanted.items() for _ in range(count)])
+    give_up = time.monotonic() + scaling.wait_s
+    try:
+        logger.info("asking the cluster for %s", what)
+        while not group.wait(min(_LOOK_EVERY_S, max(0.0, give_up - time.monotonic()))):
+            if _cannot_grow():
+                raise ResourceError(
+                    f"scaling: {what} are more than this cluster may grow to; raise the limits of its groups of nodes, "
+                    "or lower scaling.cpus and scaling.gpus"
+                )
+            if time.monotonic() >= give_up:
+                have = _total()
+                raise ResourceError(
+                    f"scaling.wait_s: {what} were not free after {scaling.wait_s:g} s, the cluster has {have['CPU']} "
+                    f"CPUs and {have['GPU']} GPUs; wait for other jobs, or lower scaling.cpus and scaling.gpus"
+                )
+    finally:
+        remove_placement_group(group)
+
+
+def _cannot_grow() -> bool:
+    """Tell whether the autoscaler has found that no node it may start helps a request; only its second version says."""
+    import ray
+    from ray._raylet import GcsClient
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+
+    reply = GetClusterStatusReply.FromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status())
+    return bool(reply.autoscaling_state.infeasible_gang_resource_requests)
+
+
+def _may_grow() -> bool:
+    """Tell whether this is a cluster that others started, and not one of our own on this machine."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+
+
+def _total() -> dict[str, int]:
+    nodes = _nodes()
+    return {"CPU": sum(node.cpus for node in nodes), "GPU": sum(node.gpus for node in nodes)}
+
+
+def require_cpus(scaling: ScalingSection) -> int:
+    """Return the number of CPUs, after `gather`, and refuse a cluster on which a plain task would wait for ever.
+
+    Raises:
+        ResourceError: It has no CPU, or not those that are asked for.
+    """
+    gather(scaling)
+    num_cpus = _total()["CPU"]
     if not num_cpus:
-        raise ResourceError("the cluster has no CPU for tasks; start a worker node, or a head with --num-cpus")
+        raise ResourceError(
+            "the cluster has no CPU for tasks; start a worker node, or a head with --num-cpus, or have a cluster that "
+            "grows do so with scaling.cpus"
+        )
     return num_cpus
 
 
@@ -126,6 +195,7 @@ def plan_training(scaling: ScalingSection, share: int = 1) -> Resources:
     Raises:
         ResourceError: There are too few CPUs, GPUs or nodes, or an elastic run could use up the CPUs of a node.
     """
+    gather(scaling)
     nodes = [Node(cpus=node.cpus // share, gpus=-(-node.gpus // share)) for node in _nodes()]
     return divide_for_training(scaling, nodes)
 
@@ -161,7 +231,12 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
 
 
 def plan_prediction(scaling: ScalingSection) -> Resources:
-    """Divide the cluster for prediction (see `divide`)."""
+    """Divide the cluster for prediction (see `divide`).
+
+    Raises:
+        ResourceError: It has too little, or not what is asked for.
+    """
+    gather(scaling)
     return divide_for_prediction(scaling, _nodes())
 
 

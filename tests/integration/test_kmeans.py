@@ -60,7 +60,7 @@ def test_centroids_of_a_cluster_are_those_of_one_process_and_score_masks_they_ne
 
     monkeypatch.setattr(pipeline, "transform", inline.transform)
     monkeypatch.setattr(pipeline, "collect", inline.collect)
-    monkeypatch.setattr(runtime, "require_cpu", lambda: 1)
+    monkeypatch.setattr(runtime, "require_cpus", lambda scaling: 1)
     alone = make_config(**changes, data__dataset=f"{tmp_path}/alone")
     prepare.run(alone)
     assert open_table(alone.dataset_uri).plan.run_id == clusters.table.plan.run_id

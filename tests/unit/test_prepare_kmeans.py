@@ -31,7 +31,7 @@ PAIRS = 10
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "transform", transform)
     monkeypatch.setattr(pipeline, "collect", collect)
-    monkeypatch.setattr(runtime, "require_cpu", lambda: 1)
+    monkeypatch.setattr(runtime, "require_cpus", lambda scaling: 1)
 
 
 @pytest.fixture

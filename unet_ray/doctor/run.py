@@ -62,7 +62,7 @@ def run(config: Config) -> LabelsResult:
     started = time.monotonic()
     labels = layouts.labels_of(config)
     classes = _configured(labels)
-    runtime.require_cpu()
+    runtime.require_cpus(config.scaling)
     with _planned(config) as plan:
         logger.info("%d images found under %s", plan.num_rows, layouts.root_of(config))
         lens = Lens(

@@ -35,14 +35,14 @@ class JobRecord:
         self._begun = time.monotonic()
         self._spending: dict[str, Spent] = defaultdict(Spent)
         self._rows = self._quarantined = self._pixels = self._bytes_written = 0
-        self._first: tuple[float, int] | None = None
+        self._first: float | None = None
         self._last = self._begun
 
     def watch(self, messages: Iterable[tuple[Part, Spending]]) -> Iterator[Part]:
         """Take note of each message on its way to the committer."""
         for part, spending in messages:
             self._last = time.monotonic()
-            self._first = self._first or (self._last, part.num_rows)
+            self._first = self._first or self._last
             self._rows += part.num_rows
             self._quarantined += part.num_rows - part.num_ok
             self._pixels += part.num_pixels
@@ -66,7 +66,6 @@ class JobRecord:
     def _document(self) -> dict[str, Any]:
         assert self._first is not None
         seconds = self._last - self._begun
-        flowed, rows_first = self._last - self._first[0], self._first[1]
         stages = {
             name: asdict(self._spending[name])
             | {"processes": processes, "busy": self._spending[name].seconds / (seconds * processes)}
@@ -76,13 +75,12 @@ class JobRecord:
             "job": self._job,
             "begun_at": self._begun_at.isoformat(timespec="seconds"),
             "seconds": seconds,
-            "first_part_s": self._first[0] - self._begun,
+            "first_part_s": self._first - self._begun,
             "rows": self._rows,
             "quarantined": self._quarantined,
             "megapixels": self._pixels / 1e6,
             "bytes_written": self._bytes_written,
             "rows_per_s": self._rows / seconds,
-            "steady_rows_per_s": (self._rows - rows_first) / flowed if self._rows > rows_first and flowed else None,
             "stages": stages,
         }
 

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unet_ray import access
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError, UnetRayError
+
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +139,7 @@ def gather(scaling: ScalingSection) -> None:
     try:
         logger.info("asking the cluster for %s", what)
         while not group.wait(min(_LOOK_EVERY_S, max(0.0, give_up - time.monotonic()))):
-            if _cannot_grow():
+            if _is_hopeless(group):
                 raise ResourceError(
                     f"scaling: {what} are more than this cluster may grow to; raise the limits of its groups of nodes, "
                     "or lower scaling.cpus and scaling.gpus"
@@ -151,14 +154,15 @@ def gather(scaling: ScalingSection) -> None:
         remove_placement_group(group)
 
 
-def _cannot_grow() -> bool:
-    """Tell whether the autoscaler has found that no node it may start helps a request; only its second version says."""
+def _is_hopeless(group: "PlacementGroup") -> bool:
+    """Tell whether the autoscaler has found that no node it may start helps; only its second version says so."""
     import ray
-    from ray._raylet import GcsClient
-    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
 
     reply = GetClusterStatusReply.FromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status())
-    return bool(reply.autoscaling_state.infeasible_gang_resource_requests)
+    found = reply.autoscaling_state.infeasible_gang_resource_requests
+    return any(group.id.hex() in request.details for request in found)
 
 
 def _may_grow() -> bool:

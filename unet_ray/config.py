@@ -95,7 +95,8 @@ class PredictSection:
         rule = "multiples of 0.25 in 0.25..4, each once, one at least"
         ok = even and 0 < len(self.scales) == len(set(self.scales))
         require(ok, "predict.scales", rule, self.scales)
-        require(1 <= self.segment_every <= 100, "predict.segment_every", "in 1..100", self.segment_every)
+        together = f"in 1..{self.batch_size}, the frames that are segmented together (predict.batch_size)"
+        require(1 <= self.segment_every <= self.batch_size, "predict.segment_every", together, self.segment_every)
         require(0 <= self.smooth_frames <= 15, "predict.smooth_frames", "in 0..15", self.smooth_frames)
         require(len(self.planes) == len(set(self.planes)), "predict.planes", "each named once", self.planes)
 

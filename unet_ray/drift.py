@@ -30,7 +30,7 @@ _MOST_LOG2_PIXELS = 30
 _SHOWN = 10
 _SUMS = ("channel_sum", "class_pixels", "confidence_sum")
 _COLUMNS = ("status", "group", "height", "width", "entropy_sum", *_SUMS)
-_SEEN_BY = ("predict.checkpoint", "predict.flips", "predict.scales")
+_SEEN_BY = tuple(f"predict.{name}" for name in ("checkpoint", "flips", "scales", "segment_every", "smooth_frames"))
 _NUMBERS = ("size", "brightness", "confidence", "uncertainty")
 
 

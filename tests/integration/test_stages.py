@@ -18,6 +18,7 @@ from unet_ray.datasets import synthetic
 from unet_ray.errors import ConfigError, PlanMismatchError
 from unet_ray.history import read_history
 from unet_ray.images.encode import decode_stored_mask
+from unet_ray.job_record import read_job
 from unet_ray.predict import run as predict
 from unet_ray.table.read import open_table
 from unet_ray.table.verify import verify
@@ -196,6 +197,13 @@ def test_every_output_carries_its_resolved_configuration_and_plain_columns(
     stats = json.loads(storage.read_bytes(f"{config.dataset_uri}/stats.json"))
     assert stats["splits"]["train"]["ok"] == 21
     assert stats["input"]["split"]["rows"] == {"train": 21, "val": 7, "test": 0}
+    for uri, stages in ((config.dataset_uri, {"load", "write"}), (config.predictions_uri, {"load", "infer", "write"})):
+        job = read_job(uri)
+        assert job is not None
+        assert job["rows"] == open_table(uri).success.num_rows
+        assert set(job["stages"]) == stages
+        assert all(stage["seconds"] > 0 and stage["cpu_seconds"] > 0 for stage in job["stages"].values())
+        assert job["stages"]["load"]["bytes_read"] > 0
     part = open_table(config.predictions_uri).part_uris()[0]
     assert not any("extension" in str(field.type) for field in pq.read_schema(part))
 

@@ -1,6 +1,7 @@
 """What kustomize makes of ``cluster/kuberay``, held to the schemas of Kubernetes and KubeRay and to what hardens it."""
 
 import copy
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "cluster/kuberay"
-CRDS = ROOT.parent / "shared/reference/kuberay"
+CRDS = Path(os.environ.get("UNET_RAY_DATA") or ROOT.parent / "shared/data").parent / "reference/kuberay"
 STAGES = ("prepare", "train", "predict", "report")
 OVERLAYS = ("base", "gpu", "spot")
 KUBERNETES = "1.32"

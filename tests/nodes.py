@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -28,9 +29,7 @@ class Nodes:
 
     def __enter__(self) -> Self:
         self._token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
+        (port,) = free_ports(1)
         self._head = self._start(
             f"--num-cpus={self._head_cpus}", "--head", f"--port={port}", "--include-dashboard=false"
         )
@@ -42,9 +41,7 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         for node in (*self._others, self._head):
-            for process in (*node.children(recursive=True), node):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            end_node(node)
 
     def kill_node(self, rng: random.Random) -> None:
         """Kill a node without notice, and give the cluster a new one in its place."""
@@ -58,9 +55,7 @@ class Nodes:
 
     def take_node(self) -> None:
         """End the last node, as the end of its machine would."""
-        for process in (*self._others[-1].children(recursive=True), self._others[-1]):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        end_node(self._others[-1])
 
     def kill_worker(self, rng: random.Random, names: tuple[str, ...]) -> bool:
         """Kill a process whose name begins like one of these; tell whether there was one."""
@@ -72,17 +67,39 @@ class Nodes:
         return True
 
     def _start(self, *arguments: str) -> psutil.Popen:
-        node = psutil.Popen(
-            [
-                str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
-                f"--object-store-memory={256 * 2**20}", *arguments,
-            ],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **self._token}, text=True,
-        )  # fmt: skip
-        said = []
-        for line in node.stdout:
-            said.append(line)
-            if "Ray runtime started" in line:
-                threading.Thread(target=node.stdout.read, daemon=True).start()
-                return node
-        raise RuntimeError("".join(said))
+        return start_node(*arguments, environment=self._token)
+
+
+def start_node(*arguments: str, environment: Mapping[str, str]) -> psutil.Popen:
+    """Start a node with ``ray start`` and return its process once it runs."""
+    node = psutil.Popen(
+        [
+            str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
+            f"--object-store-memory={256 * 2**20}", *arguments,
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **environment}, text=True,
+    )  # fmt: skip
+    said = []
+    for line in node.stdout:
+        said.append(line)
+        if "Ray runtime started" in line:
+            threading.Thread(target=node.stdout.read, daemon=True).start()
+            return node
+    raise RuntimeError("".join(said))
+
+
+def end_node(node: psutil.Process) -> None:
+    """End a node, as the end of its machine would."""
+    with suppress(psutil.NoSuchProcess):
+        for process in (*node.children(recursive=True), node):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("", 0))
+        return [probe.getsockname()[1] for probe in probes]

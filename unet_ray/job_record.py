@@ -57,11 +57,7 @@ class JobRecord:
             return
         document = self._document()
         storage.write(f"{uri}/{_FILE}", json.dumps(document, indent=1).encode())
-        busy = (f"{name} {100 * stage['busy']:.0f} %" for name, stage in document["stages"].items())
-        logger.info(
-            "%s: %d rows, %.1f megapixels in %.1f s; of the time that its processes had, they were busy: %s",
-            self._job, self._rows, document["megapixels"], document["seconds"], ", ".join(busy),
-        )  # fmt: skip
+        logger.info("%s: %s", self._job, describe_job(document))
 
     def _document(self) -> dict[str, Any]:
         assert self._first is not None
@@ -83,6 +79,15 @@ class JobRecord:
             "rows_per_s": self._rows / seconds,
             "stages": stages,
         }
+
+
+def describe_job(job: Mapping[str, Any]) -> str:
+    """Return the gist of a record: how much, how fast, and how busy the processes of each stage were."""
+    busy = ", ".join(f"{name} {100 * stage['busy']:.0f} %" for name, stage in job["stages"].items())
+    return (
+        f"{job['rows']} rows, {job['megapixels']:.1f} megapixels in {job['seconds']:.1f} s; "
+        f"of the time that its processes had, they were busy: {busy}"
+    )
 
 
 def read_job(uri: str) -> Mapping[str, Any] | None:

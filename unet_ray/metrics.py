@@ -40,22 +40,24 @@ def count_pairs(
 
     Pixels of larger values are not counted.
     """
-    counts = np.zeros((first_size, second_size), np.int64)
-    rows = max(1, _EXACT_PIXELS // first.shape[1])
-    bounds = [0.0, float(first_size), 0.0, float(second_size)]
-    for top in range(0, first.shape[0], rows):
-        planes = [np.ascontiguousarray(plane[top : top + rows]) for plane in (first, second)]
-        counts += cv2.calcHist(planes, [0, 1], None, [first_size, second_size], bounds).astype(np.int64)
+    return _count_values([first, second], [first_size, second_size])
+
+
+def _count_values(planes: Sequence[NDArray[np.uint8]], sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Count the pixels of planes by the values they have in all of them, an int64 array of shape ``sizes``."""
+    counts = np.zeros(sizes, np.int64)
+    rows = max(1, _EXACT_PIXELS // planes[0].shape[1])
+    bounds = [float(bound) for size in sizes for bound in (0, size)]
+    for top in range(0, planes[0].shape[0], rows):
+        parts = [np.ascontiguousarray(plane[top : top + rows]) for plane in planes]
+        found = cv2.calcHist(parts, list(range(len(parts))), None, list(sizes), bounds)
+        counts += found.reshape(sizes).astype(np.int64)
     return counts
 
 
 def count_classes(mask: NDArray[np.uint8], num_classes: int) -> tuple[NDArray[np.int64], int]:
     """Return the ``(K,)`` int64 pixels of each class, and the number of ignored pixels."""
-    counts = np.zeros(_VALUES, np.int64)
-    rows = max(1, _EXACT_PIXELS // mask.shape[1])
-    for top in range(0, mask.shape[0], rows):
-        plane = np.ascontiguousarray(mask[top : top + rows])
-        counts += cv2.calcHist([plane], [0], None, [_VALUES], [0.0, float(_VALUES)]).ravel().astype(np.int64)
+    counts = _count_values([mask], [_VALUES])
     return counts[:num_classes], int(counts[IGNORE_INDEX])
 
 

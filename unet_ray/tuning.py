@@ -133,6 +133,7 @@ def trial_config(config: Config, number: int, options: Options) -> Config:
         document[section][name] = value
     document["data"]["dataset"] = config.dataset_uri
     document["run"] |= {"storage": f"{config.run_uri}/tune", "name": f"trial-{number:03d}"}
+    document["scaling"] |= {"cpus": None, "gpus": None}  # the search asks for them, once: other trials hold them
     document["tune"] = {}
     return parse_config(document, {}, "tune.space")
 

@@ -5,19 +5,14 @@ are processes.
 """
 
 import json
-import os
 import secrets
-import socket
-import subprocess
-import sys
-import threading
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psutil
 from ray.util import get_node_ip_address
+
+from tests.nodes import end_node, free_ports, start_node
 
 HEAD_ID = "f" * 51 + "0" * 5
 _HEAD = "ray.head.default"  # the provider knows it by this name
@@ -36,14 +31,11 @@ class GrowingCluster:
         address = f"{get_node_ip_address()}:{port}"
         config = self._folder / "autoscaling.json"
         config.write_text(json.dumps(self._config(address)))
-        self._head = psutil.Popen(
-            [
-                str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats",
-                "--num-cpus=0", f"--port={port}", f"--dashboard-port={others[0]}",
-                f"--dashboard-agent-listen-port={others[1]}", f"--metrics-export-port={others[2]}",
-                f"--object-store-memory={256 * 2**20}", f"--autoscaling-config={config}",
-            ],
-            env=os.environ | token | {
+        self._head = start_node(
+            "--head", "--num-cpus=0", f"--port={port}", f"--dashboard-port={others[0]}",
+            f"--dashboard-agent-listen-port={others[1]}", f"--metrics-export-port={others[2]}",
+            f"--autoscaling-config={config}",
+            environment=token | {
                 "RAY_FAKE_CLUSTER": "1",
                 "AUTOSCALER_UPDATE_INTERVAL_S": "1",
                 "RAY_enable_autoscaler_v2": "1",
@@ -51,24 +43,13 @@ class GrowingCluster:
                 "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
                 "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             },
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.environment = {"RAY_ADDRESS": address, **token}
-        said = []
-        for line in self._head.stdout:
-            said.append(line)
-            if "Ray runtime started" in line:
-                threading.Thread(target=self._head.stdout.read, daemon=True).start()
-                return self
-        raise RuntimeError("".join(said))
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for process in (*self._raylets(), *self._head.children(recursive=True), self._head):
-            for one in (process, *children(process)):
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+    def __exit__(self, *_: object) -> None:
+        for process in (*self._raylets(), self._head):
+            end_node(process)
 
     def workers(self) -> int:
         """Return how many nodes beside the head are running: their raylets, which the head does not own."""
@@ -109,21 +90,3 @@ class GrowingCluster:
             "available_node_types": kinds,
             "head_node_type": _HEAD,
         }  # fmt: skip
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-def children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []

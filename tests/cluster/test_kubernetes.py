@@ -36,7 +36,6 @@ def cluster(overlay: str) -> Manifest:
     return one(render(KUBERAY / overlay), "RayCluster")
 
 
-@cache
 def job(tmp: Path, stage: str, overlay: str) -> Manifest:
     return one(render(choose(tmp, stage, overlay)), "RayJob")
 

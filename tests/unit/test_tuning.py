@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_trial_is_a_run_of_its_own_on_the_dataset_of_the_search() -> None:
     assert (found.optim.lr, found.augment.scale) == (1e-3, (0.5, 2.0))
     assert found.train_uri == "/data/search/tune/trial-007/train"
     assert found.dataset_uri == "/data/search/dataset"
+
+
+def test_trials_ask_for_nothing_that_the_search_has_asked_for() -> None:
+    search = config({"optim.lr": [1e-3]})
+    search = replace(search, scaling=replace(search.scaling, cpus=6, gpus=1, num_workers=2))
+    found = trial_config(search, 0, {"optim.lr": 1e-3}).scaling
+    assert (found.cpus, found.gpus, found.num_workers) == (None, None, 2)
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,8 @@ def find_motion(image: Image, other: Image) -> NDArray[np.float32]:
         flow = search.calc(grey, other_grey, np.empty(0, np.float32))
     finally:
         cv2.setNumThreads(threads)
-    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
-    return np.stack([columns + flow[..., 0], rows + flow[..., 1]]).astype(np.float32)
+    rows, columns = (np.arange(side, dtype=np.float32) for side in image.shape[:2])
+    return np.stack([flow[..., 0] + columns, flow[..., 1] + rows[:, None]])
 
 
 def follow_motion(plane: Plane, motion: NDArray[np.float32]) -> Plane:

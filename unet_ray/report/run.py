@@ -14,10 +14,9 @@ from unet_ray.calibration import BINS, calibrate
 from unet_ray.config import Config
 from unet_ray.errors import NotFoundError
 from unet_ray.history import read_history
-from unet_ray.job_record import read_job
+from unet_ray.job_record import describe_job, read_job
 from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import Scores, score
-from unet_ray.progress import format_duration
 from unet_ray.report.content import ClassRow, Quarantined, ReportContent
 from unet_ray.report.page import render_page
 from unet_ray.report.panels import COLUMNS, make_panels
@@ -130,12 +129,19 @@ def _history(config: Config) -> tuple[dict[str, Any], ...]:
 
 
 def _facts(config: Config, table: Table, ok: pa.Table) -> tuple[tuple[str, str], ...]:
-    """Return what there is to say of a run; what does not apply to it is left out."""
+    """Return what there is to say of a run."""
     success = table.success
     settings = table.plan.settings
     model = table.plan.facts["model"]
     source = settings.get("predict.images") or f"split {settings.get('predict.split')}"
-    known = (
+    copied, job = len(ok) - ok["copied_from"].null_count, read_job(table.uri)
+    optional = (
+        ("mIoU expected of a frame", _expected(ok, table.plan.facts["estimator"])),
+        ("flicker", _flicker(success.totals["lasting"])),
+        ("masks taken from another frame", str(copied) if copied else None),
+        ("last run", None if job is None else describe_job(job)),
+    )
+    return (
         ("run", config.run.name),
         ("frames", f"{success.num_rows} ({source})"),
         ("segmented", str(success.num_ok)),
@@ -143,30 +149,19 @@ def _facts(config: Config, table: Table, ok: pa.Table) -> tuple[tuple[str, str],
         ("model", ", ".join(f"{key} {value}" for key, value in model.items() if value)),
         ("weights", f"sha256 {settings['predict.checkpoint']}"),
         ("precision", str(settings["scaling.precision"])),
-        ("mIoU expected of a frame", _expected(ok, table.plan.facts["estimator"])),
-        ("flicker", _flicker(success.totals["lasting"])),
-        ("masks taken from another frame", str(len(ok) - ok["copied_from"].null_count)),
-        ("last run", _job(read_job(table.uri))),
+        *((name, value) for name, value in optional if value is not None),
         ("predictions", table.uri),
         ("plan", table.plan.run_id),
     )
-    return tuple((name, value) for name, value in known if value not in ("", "0") or name == "quarantined")
 
 
-def _expected(ok: pa.Table, estimator: Mapping[str, Any] | None) -> str:
+def _expected(ok: pa.Table, estimator: Mapping[str, Any] | None) -> str | None:
     if estimator is None or not len(ok):
-        return ""
+        return None
     mean = pc.mean(ok["expected_miou"]).as_py()
     return f"{mean:.3f} in the mean; off by {estimator['error']:.3f} on {estimator['frames']} validation frames"
 
 
-def _flicker(lasting: Sequence[int]) -> str:
-    changed, all_pixels = sum(lasting[: len(lasting) // 2]), sum(lasting)
-    return f"{changed / all_pixels:.4f} of the pixels have another class than in the frame before" if all_pixels else ""
-
-
-def _job(job: Mapping[str, Any] | None) -> str:
-    if job is None:
-        return ""
-    busy = ", ".join(f"{name} {100 * stage['busy']:.0f} %" for name, stage in job["stages"].items())
-    return f"{job['rows']} rows in {format_duration(job['seconds'])}, {job['rows_per_s']:.1f}/s; busy: {busy}"
+def _flicker(lasting: Sequence[int]) -> str | None:
+    changed, pixels = sum(lasting[: len(lasting) // 2]), sum(lasting)
+    return f"{changed / pixels:.4f} of the pixels have another class than in the frame before" if pixels else None

@@ -6,7 +6,7 @@
         model.safetensors      weights and batch-norm statistics
         average.safetensors    the same of the averaged network, in a run that keeps one
         optimizer.safetensors  moments, by parameter
-        state.json             model card, what tells the mIoU of frames without truth, position in training, history
+        state.json             model card, what a validation tells of further frames, position in training, history
         MANIFEST.json          written last: step, score, sha256 of the others and of itself
 
 No pointer is ever overwritten: "last" is the newest folder that verifies, "best" the one with the best score among
@@ -37,6 +37,7 @@ from unet_ray.labels.classes import ClassMap
 from unet_ray.model.build import build_model
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.quality import Estimator
+from unet_ray.reference import Reference
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +100,14 @@ class CheckpointInfo:
 class Checkpoint:
     """A checkpoint in memory.
 
-    ``average`` holds the averaged weights of a run that keeps them, else nothing. ``estimator`` is None where it was
-    not validated just before it was saved.
+    ``average`` holds the averaged weights of a run that keeps them, else nothing. ``estimator`` and ``reference``, the
+    frames of the validation, are None where it was not validated just before it was saved.
     """
 
     info: CheckpointInfo
     card: ModelCard
     estimator: Estimator | None
+    reference: Reference | None
     weights: Mapping[str, Tensor]
     average: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
@@ -139,6 +141,7 @@ def save_checkpoint(
     metric: MetricName = "miou",
     score: float | None,
     estimator: Estimator | None = None,
+    reference: Reference | None = None,
     progress: Mapping[str, Any],
 ) -> CheckpointInfo:
     """Write a checkpoint under a name of its own, manifest last; runs on rank 0.
@@ -156,6 +159,7 @@ def save_checkpoint(
     state = {
         "card": asdict(card),
         "estimator": None if estimator is None else asdict(estimator),
+        "reference": None if reference is None else reference.to_json(),
         "progress": dict(progress),
     }
     contents = {
@@ -203,6 +207,7 @@ def load_checkpoint(info: CheckpointInfo, *, optimizer: bool = True) -> Checkpoi
             info=info,
             card=ModelCard.from_json(state["card"]),
             estimator=Estimator.from_json(state.get("estimator")),
+            reference=Reference.from_json(state.get("reference")),
             weights=_parse(contents, _MODEL),
             average=_parse(contents, _AVERAGE),
             optimizer=_parse(contents, _OPTIMIZER),

@@ -51,7 +51,7 @@ _HERE = {
 }
 _VERIFY = "re-hash and recount a dataset or predictions table"
 _COMPARE = "two predictions of the same frames in, how far they agree and what changed most out"
-_DRIFT = "predictions and those of known frames by the same checkpoint in, how far the frames have shifted out"
+_DRIFT = "predictions in, how far their frames have shifted from those of the validation, or of other predictions, out"
 _GATE = 3
 _EXPORT = "predictions in, a picture file for each mask out"
 _QUERY = "a table and SQL in, rows out"
@@ -92,7 +92,8 @@ def _run_command(arguments: Sequence[str]) -> int:
     compare.add_argument("--at-least", type=float, metavar="MIOU", help=f"exit with {_GATE} where they agree less")
     drift = commands.add_parser("drift", help=_DRIFT, description=_DRIFT)
     drift.add_argument("uri", help="URI of a table of predictions")
-    drift.add_argument("reference", help="URI of another, of known frames such as the validation split")
+    known = "URI of another by the same checkpoint, of known frames [those that the checkpoint was validated on]"
+    drift.add_argument("reference", nargs="?", help=known)
     at_most = f"exit with {_GATE} where a number of all frames has shifted more, and not by chance"
     drift.add_argument("--at-most", type=float, metavar="INDEX", help=at_most)
     pick = commands.add_parser("pick", help=_PICK, description=_PICK)
@@ -266,11 +267,12 @@ def _gate(at_least: float | None, result: Mapping[str, Any]) -> int:
     return 0 if at_least is None or (result["miou"] or 0.0) >= at_least else _GATE
 
 
-def _drift(uri: str, reference: str) -> Mapping[str, Any]:
+def _drift(uri: str, reference: str | None) -> Mapping[str, Any]:
     from unet_ray import storage
     from unet_ray.drift import run
 
-    return dataclasses.asdict(run(*(storage.absolute(one.rstrip("/")) for one in (uri, reference))))
+    known = None if reference is None else storage.absolute(reference.rstrip("/"))
+    return dataclasses.asdict(run(storage.absolute(uri.rstrip("/")), known))
 
 
 def _gate_drift(at_most: float | None, result: Mapping[str, Any]) -> int:

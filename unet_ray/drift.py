@@ -1,18 +1,19 @@
 """``unet-ray drift``: whether frames are like those that a model is known from, told without any truth.
 
-Two tables of predictions by one checkpoint, new frames and a reference such as its validation split, are compared by
-how the numbers of their frames are distributed: size, brightness, confidence, uncertainty and the share of each class.
+A table of predictions is held against the frames that its checkpoint was validated on, or against those of another
+table by the same checkpoint: by how the numbers of their frames are distributed (`reference`).
 
 Needs no Ray: it reads a few numbers of each row, part by part. Memory goes with the number of groups.
 
-Shapes: N rows, F numbers of a frame, L levels of a number, B bins.
+Shapes: N rows, F numbers of a frame, L levels of a number.
 """
 
 import functools
 import operator
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,37 +22,18 @@ from numpy.typing import NDArray
 
 from unet_ray.columns import align
 from unet_ray.errors import TableError
+from unet_ray.reference import Reference, Sample, Shift, count_levels, find_levels, name_numbers
 from unet_ray.schema import OK
-from unet_ray.stability import LARGE, MOST_BINS, index_by_chance, quantile_bins, stability_index
+from unet_ray.stability import LARGE
 from unet_ray.table.read import Table, open_predictions
 
-_LEVELS = 1000
-_MOST_LOG2_PIXELS = 30
 _SHOWN = 10
 _SUMS = ("channel_sum", "class_pixels", "confidence_sum")
 _COLUMNS = ("status", "group", "height", "width", "entropy_sum", *_SUMS)
 _SEEN_BY = tuple(f"predict.{name}" for name in ("checkpoint", "flips", "scales", "segment_every", "smooth_frames"))
-_NUMBERS = ("size", "brightness", "confidence", "uncertainty")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shift:
-    """How far one number of the frames has shifted.
-
-    ``index`` is the population stability index, ``by_chance`` what it exceeds once in a thousand samples of as many
-    unrelated frames of the reference. The means are of the frames' numbers in 0..1, None for their size.
-    """
-
-    number: str
-    index: float
-    by_chance: float
-    mean: float | None
-    reference_mean: float | None
-
-    @property
-    def is_large(self) -> bool:
-        """Tell whether this is a large shift, and no chance."""
-        return self.index > max(LARGE, self.by_chance)
+_PLAIN: Mapping[str, Any] = {
+    "predict.flips": "none", "predict.scales": [1.0], "predict.segment_every": 1, "predict.smooth_frames": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +49,12 @@ class GroupShift:
 class Drift:
     """What `run` found, the largest first; ``groups`` are the first few of ``shifted_groups``.
 
-    ``largest`` is the largest index that is no chance, over all frames; 0 where none is.
+    ``reference`` is a table, or None for the frames of the validation. ``largest`` is the largest index that is no
+    chance, over all frames; 0 where none is.
     """
 
     table: str
-    reference: str
+    reference: str | None
     frames: int
     reference_frames: int
     largest: float
@@ -80,97 +63,40 @@ class Drift:
     groups: tuple[GroupShift, ...]
 
 
-@dataclass(kw_only=True, slots=True)
-class _Sample:
-    """Frames counted by bin, ``(F, B)``, and the sum of their levels, ``(F,)``."""
-
-    counts_FB: NDArray[np.int64]
-    level_sum_F: NDArray[np.int64]
-
-    @property
-    def frames(self) -> int:
-        return int(self.counts_FB[0].sum())
-
-    def __add__(self, other: "_Sample") -> "_Sample":
-        return _Sample(counts_FB=self.counts_FB + other.counts_FB, level_sum_F=self.level_sum_F + other.level_sum_F)
-
-    def mean(self, place: int) -> float:
-        """Return the mean of a number: of the middles of the levels."""
-        return (int(self.level_sum_F[place]) / self.frames + 0.5) / _LEVELS
-
-
-class _Reference:
-    """The frames that others are compared with, and the bins that hold about as many of them each."""
-
-    def __init__(self, table: Table, names: Sequence[str]) -> None:
-        self._names = names
-        levels_FL = np.zeros((len(names), _LEVELS), np.int64)
-        for levels_FN, _ in _scan(table):
-            np.add.at(levels_FL, (np.arange(len(names))[:, None], levels_FN), 1)
-        self._bins_FL = np.stack([quantile_bins(levels_L) for levels_L in levels_FL])
-        everything = np.repeat(np.arange(_LEVELS)[None], len(names), axis=0)
-        self.sample = self._count(everything, levels_FL)
-
-    def samples(self, table: Table) -> dict[str, _Sample]:
-        """Return the frames of each group of a table."""
-        found: dict[str, _Sample] = {}
-        for levels_FN, groups in _scan(table):
-            names, group_N = np.unique(groups, return_inverse=True)
-            for place, name in enumerate(names.tolist()):
-                chosen_FN = levels_FN[:, group_N == place]
-                sample = self._count(chosen_FN, np.ones_like(chosen_FN))
-                found[name] = found[name] + sample if name in found else sample
-        return found
-
-    def shifts(self, sample: _Sample) -> list[Shift]:
-        """Return how far each number has shifted."""
-        return [self._shift(sample, place) for place in range(len(self._names))]
-
-    def _count(self, levels_FN: NDArray[np.int64], times_FN: NDArray[np.int64]) -> _Sample:
-        """Count frames of these levels, each so many times."""
-        counts_FB = np.zeros((len(levels_FN), MOST_BINS), np.int64)
-        bins_FN = np.take_along_axis(self._bins_FL, levels_FN, axis=1)
-        np.add.at(counts_FB, (np.arange(len(levels_FN))[:, None], bins_FN), times_FN)
-        return _Sample(counts_FB=counts_FB, level_sum_F=(levels_FN * times_FN).sum(axis=1))
-
-    def _shift(self, sample: _Sample, place: int) -> Shift:
-        num_bins = int(self._bins_FL[place].max()) + 1
-        name = self._names[place]
-        return Shift(
-            number=name,
-            index=stability_index(sample.counts_FB[place, :num_bins], self.sample.counts_FB[place, :num_bins]),
-            by_chance=index_by_chance(num_bins, sample.frames, self.sample.frames),
-            mean=None if name == "size" else sample.mean(place),
-            reference_mean=None if name == "size" else self.sample.mean(place),
-        )
-
-
-def run(uri: str, reference_uri: str) -> Drift:
-    """Compare the frames of a table with those of a reference, and print what shifted to standard error.
+def run(uri: str, reference_uri: str | None = None) -> Drift:
+    """Hold the frames of a table against a reference, and print what shifted to standard error.
 
     Args:
         uri: A table of predictions.
-        reference_uri: Another one, by the same checkpoint, of frames that it is known from.
+        reference_uri: Another one, by the same checkpoint, of frames that it is known from; None takes those that the
+            checkpoint was validated on.
 
     Raises:
-        TableError: One is no complete table of predictions, or has no segmented frame, or the checkpoint or the
-            views differ.
+        TableError: One is no complete table of predictions, or has no segmented frame; the checkpoint or the views
+            differ; or, without another table, the checkpoint does not know what it was validated on.
     """
-    table, reference_table = (_open(one) for one in (uri, reference_uri))
-    for key in _SEEN_BY:
-        found, known = (one.plan.settings.get(key) for one in (table, reference_table))
-        if found != known:
-            raise TableError(
-                f"{uri}: {key} is {found}, in {reference_uri} {known}; another model sees other things in the same "
-                "frames, so does another average: predict both alike"
-            )
-    reference = _Reference(reference_table, _names(reference_table))
-    samples = reference.samples(table)
+    table = _open(uri)
+    drift = find_drift(table, _known(table) if reference_uri is None else _other(table, reference_uri), reference_uri)
+    sys.stderr.write(f"{drift_text(drift)}\n")
+    return drift
+
+
+def drift_from_validation(table: Table) -> Drift | None:
+    """Return how far the frames of a table have shifted from the validation, None where `run` would refuse to."""
+    try:
+        return find_drift(table, _known(table)) if table.success.num_ok else None
+    except TableError:
+        return None
+
+
+def find_drift(table: Table, reference: Reference, reference_uri: str | None = None) -> Drift:
+    """Return how far the frames of a table, one at least, have shifted from a reference (of a table)."""
+    samples = _samples(table, reference)
     everything = functools.reduce(operator.add, samples.values())
     shifts = sorted(reference.shifts(everything), key=lambda one: -one.index)
     groups = sorted(_shifted(reference, samples), key=lambda one: (-one.shift.index, one.group))
-    drift = Drift(
-        table=uri,
+    return Drift(
+        table=table.uri,
         reference=reference_uri,
         frames=everything.frames,
         reference_frames=reference.sample.frames,
@@ -179,8 +105,6 @@ def run(uri: str, reference_uri: str) -> Drift:
         shifted_groups=len(groups),
         groups=tuple(groups[:_SHOWN]),
     )
-    sys.stderr.write(f"{drift_text(drift)}\n")
-    return drift
 
 
 def drift_text(found: Drift) -> str:
@@ -209,11 +133,51 @@ def _cells(shift: Shift) -> tuple[str, str, str, str]:
     return (f"{shift.index:.3f}", f"{shift.by_chance:.3f}", *means)  # type: ignore[return-value]
 
 
-def _names(table: Table) -> tuple[str, ...]:
-    return (*_NUMBERS, *(f"share of {name}" for name in table.plan.facts["classes"]))
+def _known(table: Table) -> Reference:
+    """Return the frames that the checkpoint was validated on, as it segmented them: plainly."""
+    reference = Reference.from_json(table.plan.facts.get("reference"))
+    if reference is None:
+        raise TableError(
+            f"{table.uri}: its checkpoint does not know the frames it was validated on; name another table of "
+            "predictions by it as the reference"
+        )
+    for key, known in _PLAIN.items():
+        if (found := table.plan.settings.get(key, known)) != known:
+            raise TableError(
+                f"{table.uri}: {key} is {found}, the validation had {known}; name a table that was predicted alike as "
+                "the reference"
+            )
+    return reference
 
 
-def _shifted(reference: _Reference, samples: Mapping[str, _Sample]) -> Iterator[GroupShift]:
+def _other(table: Table, uri: str) -> Reference:
+    """Return the frames of another table by the same checkpoint."""
+    other = _open(uri)
+    for key in _SEEN_BY:
+        found, known = (one.plan.settings.get(key) for one in (table, other))
+        if found != known:
+            raise TableError(
+                f"{table.uri}: {key} is {found}, in {uri} {known}; another model sees other things in the same "
+                "frames, so does another average: predict both alike"
+            )
+    counts_FL = functools.reduce(operator.add, (count_levels(levels_FN) for levels_FN, _ in _scan(other)))
+    return Reference.of(name_numbers(other.plan.facts["classes"]), counts_FL)
+
+
+def _samples(table: Table, reference: Reference) -> dict[str, Sample]:
+    """Return the frames of each group of a table."""
+    names = name_numbers(table.plan.facts["classes"])
+    places = [names.index(name) for name in reference.names]
+    found: dict[str, Sample] = {}
+    for levels_FN, groups in _scan(table):
+        members, group_N = np.unique(groups, return_inverse=True)
+        for place, name in enumerate(members.tolist()):
+            sample = reference.count(levels_FN[places][:, group_N == place])
+            found[name] = found[name] + sample if name in found else sample
+    return found
+
+
+def _shifted(reference: Reference, samples: Mapping[str, Sample]) -> Iterator[GroupShift]:
     """Yield the groups of which a number has a large shift, with the one that shifted most."""
     for group, sample in samples.items():
         large = [one for one in reference.shifts(sample) if one.is_large]
@@ -231,20 +195,18 @@ def _scan(table: Table) -> Iterator[tuple[NDArray[np.int64], NDArray[np.str_]]]:
 
 
 def _levels(rows: pa.Table) -> NDArray[np.int64]:
-    pixels_N = rows["height"].to_numpy().astype(np.int64) * rows["width"].to_numpy()
     sums = {name: np.array(rows[name].to_pylist(), np.int64) for name in _SUMS}
-    values_FN = [
-        np.log2(pixels_N) / _MOST_LOG2_PIXELS,
-        sums["channel_sum"].sum(axis=1) / (3 * 255 * pixels_N),
-        sums["confidence_sum"].sum(axis=1) / (255 * pixels_N),
-        rows["entropy_sum"].to_numpy() / (255 * pixels_N),
-        *(sums["class_pixels"] / pixels_N[:, None]).T,
-    ]
-    return np.minimum((_LEVELS * np.array(values_FN)).astype(np.int64), _LEVELS - 1)
+    return find_levels(
+        pixels_N=rows["height"].to_numpy().astype(np.int64) * rows["width"].to_numpy(),
+        channel_sum_N3=sums["channel_sum"],
+        confidence_sum_NK=sums["confidence_sum"],
+        entropy_sum_N=rows["entropy_sum"].to_numpy(),
+        class_pixels_NK=sums["class_pixels"],
+    )
 
 
 def _open(uri: str) -> Table:
-    table = open_predictions(uri, "drift takes two tables of predictions")
+    table = open_predictions(uri, "drift takes tables of predictions")
     if not table.success.num_ok:
         raise TableError(
             f"{uri}: none of its {table.success.num_rows} frames was segmented; there is nothing to compare"

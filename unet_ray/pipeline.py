@@ -17,7 +17,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from unet_ray.faults import outlast
 from unet_ray.runtime import KEEP_HEAP, Resources
 from unet_ray.spending import Clock, Spending, Spent, spending_from_json, spending_to_json
-from unet_ray.table.parts import Part, rows_from_bytes, rows_to_bytes, write_part
+from unet_ray.table.parts import Part, rows_from_cell, rows_to_cell, write_part
 from unet_ray.table.plan import Plan, Unit, Units
 
 T = TypeVar("T")
@@ -25,17 +25,22 @@ Rows = list[dict[str, Any]]
 Load = Callable[[Rows], pa.Table]
 """Planned rows (`schema.PLAN`) of a unit to a table with a row for each."""
 Message = tuple[Part, Spending]
-"""What a task that wrote a part sends: the part, and what its rows took by stage (``load``, ``infer``, ``write``)."""
+"""What a task that wrote a part sends: the part, and what its rows took, by the name of each stage."""
+Describe = Callable[[pa.Table, range], pa.Table]
+"""What `Infer` returned for a unit to the finished rows of the unit, whose numbers are given; others serve them."""
 
 _MOST_TASKS = 20_000
+_WRITE_CPUS = (
+    0.5  # writing waits for the store; and tasks of one size would be fused, with all planes of a part in hand
+)
 _PROGRESS_TIMEOUT_S = 1800
 
 
 class Infer(Protocol):
     """What a prediction actor does with the loaded table of one unit."""
 
-    def __call__(self, rows: pa.Table, row_ids: range) -> pa.Table:
-        """Return the finished rows of the unit, which are those of ``row_ids``; others are there to be looked at."""
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Return a row for each."""
 
 
 def transform(plan: Plan, units: Units, load: Load, *, row_group_rows: int) -> Iterator[Message]:
@@ -51,13 +56,14 @@ def infer(
     load: Load,
     network: type[Infer],
     network_kwargs: Mapping[str, Any],
+    describe: Describe,
     resources: Resources,
     *,
     units_per_task: int,
     units_per_part: int,
     around: int = 0,
 ) -> Iterator[Message]:
-    """Compute units in three overlapping stages: load in tasks, infer in a pool of actors, write in tasks.
+    """Compute units in four overlapping stages: load in tasks, infer in a pool of actors, describe and write in tasks.
 
     ``around`` is how many rows before and after a unit, of its groups, are loaded with it (`Plan.read`).
     """
@@ -69,16 +75,23 @@ def infer(
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ActorPoolStrategy(size=resources.num_networks),
-        fn_constructor_kwargs={"plan": plan, "network": network, "kwargs": dict(network_kwargs)},
+        fn_constructor_kwargs={"network": network, "kwargs": dict(network_kwargs)},
         num_cpus=resources.cpus_per_network,
         num_gpus=1 if resources.device == "gpu" else 0,
         runtime_env={"env_vars": KEEP_HEAP},
     )
-    written = inferred.map_batches(
+    described = inferred.map_batches(
+        functools.partial(_describe, plan=plan, describe=describe),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+    )
+    written = described.map_batches(
         functools.partial(_write, plan=plan),
         batch_size=units_per_part,
         batch_format="pyarrow",
         zero_copy_batch=True,
+        num_cpus=_WRITE_CPUS,
     )
     yield from _messages(written)
 
@@ -155,15 +168,21 @@ def _load(unit: Unit, *, plan: Plan, load: Load, around: int) -> pa.Table:
 
 
 class _Actor:
-    def __init__(self, plan: Plan, network: Callable[..., Infer], kwargs: Mapping[str, Any]) -> None:
-        self._plan = plan
+    def __init__(self, network: Callable[..., Infer], kwargs: Mapping[str, Any]) -> None:
         self._infer = outlast(functools.partial(network, **kwargs))
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for unit, rows, spending in _unpack(batch):
             with (inferring := Clock()):
-                inferred = self._infer(rows, self._plan.row_ids(unit))
+                inferred = self._infer(rows)
             yield _pack(unit, inferred, {**spending, "infer": inferring.spent})
+
+
+def _describe(batch: pa.Table, *, plan: Plan, describe: Describe) -> Iterator[pa.Table]:
+    for unit, rows, spending in _unpack(batch):
+        with (describing := Clock()):
+            described = describe(rows, plan.row_ids(unit))
+        yield _pack(unit, described, {**spending, "describe": describing.spent})
 
 
 def _write(batch: pa.Table, *, plan: Plan) -> pa.Table:
@@ -181,13 +200,17 @@ def _write(batch: pa.Table, *, plan: Plan) -> pa.Table:
 
 
 def _pack(unit: Unit, rows: pa.Table, spending: Spending) -> pa.Table:
-    cell = pa.array([rows_to_bytes(rows)], pa.large_binary())
     return pa.table(
-        {"shard": [unit.shard], "unit": [unit.index], "spending": [spending_to_json(spending)], "rows": cell}
+        {
+            "shard": [unit.shard],
+            "unit": [unit.index],
+            "spending": [spending_to_json(spending)],
+            "rows": rows_to_cell(rows),
+        }
     )
 
 
 def _unpack(batch: pa.Table) -> Iterator[tuple[Unit, pa.Table, Spending]]:
     columns = (batch[name].to_pylist() for name in ("shard", "unit", "spending"))
     for shard, index, spending, cell in zip(*columns, batch["rows"], strict=True):
-        yield Unit(shard, index), rows_from_bytes(cell.as_buffer()), spending_from_json(spending)
+        yield Unit(shard, index), rows_from_cell(cell), spending_from_json(spending)

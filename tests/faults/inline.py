@@ -61,15 +61,17 @@ def infer(
     load: pipeline.Load,
     network: type[pipeline.Infer],
     network_kwargs: Mapping[str, Any],
+    describe: pipeline.Describe,
     resources: Resources,
     *,
     around: int,
     **_: int,
 ) -> Iterator[pipeline.Message]:
-    actor = pipeline._Actor(plan, network, network_kwargs)
+    actor = pipeline._Actor(network, network_kwargs)
     for unit in units:
         for inferred in actor(pipeline._load(unit, plan=plan, load=load, around=around)):
-            yield from messages(pipeline._write(inferred, plan=plan))
+            for described in pipeline._describe(inferred, plan=plan, describe=describe):
+                yield from messages(pipeline._write(described, plan=plan))
 
 
 def messages(batch: "pyarrow.Table") -> Iterator[pipeline.Message]:

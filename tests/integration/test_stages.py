@@ -197,7 +197,8 @@ def test_every_output_carries_its_resolved_configuration_and_plain_columns(
     stats = json.loads(storage.read_bytes(f"{config.dataset_uri}/stats.json"))
     assert stats["splits"]["train"]["ok"] == 21
     assert stats["input"]["split"]["rows"] == {"train": 21, "val": 7, "test": 0}
-    for uri, stages in ((config.dataset_uri, {"load", "write"}), (config.predictions_uri, {"load", "infer", "write"})):
+    both = {"load", "write"}
+    for uri, stages in ((config.dataset_uri, both), (config.predictions_uri, both | {"infer", "describe"})):
         job = read_job(uri)
         assert job is not None
         assert job["rows"] == open_table(uri).success.num_rows

@@ -10,12 +10,14 @@ import pytest
 
 from tests.unit.inline_table import begin, planned_rows
 from unet_ray import cli
-from unet_ray.drift import drift_text, run
+from unet_ray.drift import drift_from_validation, drift_text, run
 from unet_ray.errors import TableError
+from unet_ray.reference import Reference, count_levels, find_levels, name_numbers
 from unet_ray.schema import OK, PREDICTION, QUARANTINED
 from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part, write_part
 from unet_ray.table.plan import Plan, Unit
+from unet_ray.table.read import open_table
 
 FRAMES = 300
 PIXELS = 100
@@ -123,6 +125,65 @@ def test_larger_frames_are_a_shift_of_size(reference: str, tmp_path: Path) -> No
     assert {one.number for one in found.shifts if one.is_large} >= {"size"}
 
 
+def known_facts(first: int = 0) -> dict[str, Any]:
+    """Return the facts of a table whose checkpoint was validated on the frames of `publish`."""
+    frames = [frame(row | {"row_id": first + number}) for number, row in enumerate(planned_rows(FRAMES))]
+    rows = [row for row in frames if row["status"] == OK]
+    sums = {name: np.array([row[name] for row in rows]) for name in ("channel_sum", "confidence_sum", "class_pixels")}
+    levels = find_levels(
+        pixels_N=np.full(len(rows), PIXELS),
+        channel_sum_N3=sums["channel_sum"],
+        confidence_sum_NK=sums["confidence_sum"],
+        entropy_sum_N=np.array([row["entropy_sum"] for row in rows]),
+        class_pixels_NK=sums["class_pixels"],
+    )
+    classes = ["road", "sky", "car"]
+    reference = Reference.of(name_numbers(classes), count_levels(levels))
+    return {"classes": classes, "background": None, "reference": reference.to_json()}
+
+
+def test_without_another_table_frames_are_held_against_those_of_the_validation(reference: str, tmp_path: Path) -> None:
+    new = publish(
+        str(tmp_path / "new"), lambda row: {"class_pixels": [0, 10, PIXELS - 10]}, first=FRAMES, facts=known_facts()
+    )
+    found, expected = run(new), run(new, reference)
+    assert found.shifts == expected.shifts
+    assert found.groups == expected.groups
+    assert (found.frames, found.reference_frames, found.reference) == (FRAMES - 3, FRAMES - 3, None)
+    assert found.largest > 1
+
+
+def test_numbers_that_the_validation_does_not_tell_are_left_out(tmp_path: Path) -> None:
+    facts = known_facts()
+    known = {name: values[1:] for name, values in facts["reference"].items()}
+    found = run(publish(str(tmp_path / "new"), facts=facts | {"reference": known}))
+    assert "size" not in {one.number for one in found.shifts}
+    assert {one.index for one in found.shifts} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "its checkpoint does not know the frames it was validated on; name another table"),
+        (
+            {"facts": known_facts(), "settings": SETTINGS | {"predict.flips": "horizontal"}},
+            "predict.flips is horizontal, the validation had none; name a table that was predicted alike",
+        ),
+        (
+            {"facts": known_facts(), "settings": SETTINGS | {"predict.smooth_frames": 2}},
+            "predict.smooth_frames is 2, the validation had 0; name a table",
+        ),
+    ],
+)
+def test_what_cannot_be_held_against_the_validation_is_refused_and_no_drift_for_a_report(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    uri = publish(str(tmp_path / "new"), **changes)
+    with pytest.raises(TableError, match=message):
+        run(uri)
+    assert drift_from_validation(open_table(uri)) is None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -132,7 +193,7 @@ def test_larger_frames_are_a_shift_of_size(reference: str, tmp_path: Path) -> No
             r"predict.scales is \[0.5\], in .* None; .* predict both alike",
         ),
         ({"rows": [planned_rows(FRAMES)[0]], "first": 99}, "none of its 1 frames was segmented; there is nothing to"),
-        ({"kind": "dataset"}, "a table of dataset; drift takes two tables of predictions"),
+        ({"kind": "dataset"}, "a table of dataset; drift takes tables of predictions"),
     ],
 )
 def test_what_tells_nothing_is_refused(reference: str, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -148,4 +209,5 @@ def test_a_gate_is_an_exit_code(
 ) -> None:
     monkeypatch.setattr(cli, "_drift", lambda uri, reference: {"largest": largest})
     assert cli.main(["drift", "one", "two", *argv]) == code
+    assert cli.main(["drift", "one", *argv]) == code
     assert '"largest"' in capsys.readouterr().out

@@ -20,7 +20,8 @@ from unet_ray.train.optimizers import make_optimizer
 STAGES = {
     "load": Stage(seconds=0.008, cpu_seconds=0.004),
     "infer": Stage(seconds=0.020, cpu_seconds=0.036),
-    "write": Stage(seconds=0.002, cpu_seconds=0.002),
+    "describe": Stage(seconds=0.0015, cpu_seconds=0.0015),
+    "write": Stage(seconds=0.0005, cpu_seconds=0.0005),
 }
 HOUR_OF_FRAMES = 3_600_000
 

@@ -1,4 +1,4 @@
-"""Rows of predictions as an actor makes them from the units of a plan, without Ray."""
+"""Rows of predictions as an actor and the tasks behind it make them from the units of a plan, without Ray."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ from unet_ray.config_file import parse_config
 from unet_ray.datasets.frames import load_frames
 from unet_ray.metrics import count_components, count_lasting
 from unet_ray.model.network import SegmentationNetwork
+from unet_ray.predict.describe import Describe
 from unet_ray.predict.network import Network
 from unet_ray.predict.plan import open_model, plan_predictions, rows_around
 from unet_ray.quality import Estimator
@@ -65,11 +66,12 @@ def predict(frames: Path, estimator: Estimator | None = ESTIMATOR, **options: ob
     checkpoint = open_model(config)
     plan = plan_predictions(config, checkpoint, "fp32")
     network = Network(checkpoint.info, "cpu", 1, "fp32", config.predict)
+    describe = Describe(section=config.predict, num_classes=CARD.class_map.num_classes, estimator=estimator)
     rows: list[Row] = []
     for unit in plan.units(range(plan.num_shards)):
         planned = plan.read(unit, rows_around(config.predict))
         loaded = load_frames(planned, classes=CARD.class_map, policy=config.images)
-        rows += network(loaded, plan.row_ids(unit)).to_pylist()
+        rows += describe(network(loaded), plan.row_ids(unit)).to_pylist()
     assert [row["row_id"] for row in rows] == list(range(22))
     assert [row["row_id"] for row in rows if row["status"] == "quarantined"] == [16]
     return rows

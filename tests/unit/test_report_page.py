@@ -12,13 +12,15 @@ import pytest
 from PIL import Image
 
 from unet_ray.calibration import calibrate
+from unet_ray.drift import Drift, GroupShift
+from unet_ray.reference import Shift
 from unet_ray.report.content import ClassRow, Panel, Quarantined, ReportContent
 from unet_ray.report.figures import WRONG_COLOUR, curves_svg, error_share, panel_data_uris, reliability_svg
 from unet_ray.report.page import confusion_shares, render_page
 from unet_ray.report.text import class_table
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-SECTIONS = ("run", "training", "classes", "confusion", "calibration", "frames", "quarantine", "notes")
+SECTIONS = ("run", "training", "classes", "confusion", "calibration", "drift", "frames", "quarantine", "notes")
 
 CLASSES = (
     ClassRow(
@@ -40,6 +42,12 @@ HISTORY = tuple(
     {"epoch": epoch, "train_loss": 2 / epoch, "val_loss": 3 / epoch, "miou": epoch / 9, "lr": 1e-3}
     for epoch in (1, 2, 3)
 )
+BRIGHTER = Shift(number="brightness", index=1.25, by_chance=0.2, mean=0.75, reference_mean=0.5)
+DRIFT = Drift(
+    table="s3://models/predictions", reference=None, frames=1_200, reference_frames=101, largest=1.25,
+    shifts=(BRIGHTER, Shift(number="size", index=0.3, by_chance=0.4, mean=None, reference_mean=None)),
+    shifted_groups=12, groups=(GroupShift(group="seq_4", frames=50, shift=BRIGHTER),),
+)  # fmt: skip
 PALETTE = {row.class_id: row.colour for row in CLASSES}
 
 
@@ -61,6 +69,7 @@ def content(**changes: object) -> ReportContent:
         classes=CLASSES,
         confusion=CONFUSION,
         calibration=CALIBRATION,
+        drift=DRIFT,
         history=HISTORY,
         panels=(panel(), panel(kind="random", image_id="b.jpg", true_mask=None, miou=None)),
         quarantined=(Quarantined(image_id="bad.jpg", error_code="truncated", error_message="ends after 9 bytes"),),
@@ -110,6 +119,7 @@ def empty_html() -> str:
         classes=tuple(replace(row, predicted=0, confidence=None) for row in CLASSES),
         confusion=np.zeros((3, 3), np.int64),
         calibration=calibrate([0] * 45),
+        drift=None,
         history=(),
         panels=(),
         quarantined=(),
@@ -136,6 +146,10 @@ def test_page_has_every_section_and_its_data(html: str) -> None:
     assert "9,000" in sections["classes"]
     assert "10,000" in sections["confusion"]
     assert "Mean distance: 0.117." in sections["calibration"]
+    drift = " ".join(sections["drift"].split())
+    assert "How far these 1,200 frames are from the 101 that the network was validated on" in drift
+    assert "Groups that shifted: 12, the first 1 listed" in drift
+    assert html.count('class="shifted"') == 1  # the size has moved no further than chance explains
     assert "25.0% of labelled pixels" in sections["frames"]
     assert "Unusable inputs, set aside and not scored: 7, the first 1 listed." in sections["quarantine"]
     assert "Ignored pixels count nowhere." in sections["notes"]

@@ -18,7 +18,8 @@ from unet_ray.config_training import ModelSection
 from unet_ray.model.build import build_model
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.model.planes import make_planes
-from unet_ray.model.segmenter import Segmented, Segmenter
+from unet_ray.model.segmented import Segmented
+from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.views import make_views
 
 pytestmark = pytest.mark.usefixtures("one_thread")

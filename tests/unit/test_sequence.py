@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unet_ray.config import PredictSection
-from unet_ray.model.segmenter import Segmented
-from unet_ray.predict.sequence import Image, Origin, find_motion, find_runs, follow_motion, see, trace_origins, vote
+from unet_ray.model.segmented import Segmented
+from unet_ray.predict.sequence import (
+    Image,
+    Origin,
+    Seen,
+    complete,
+    find_motion,
+    find_runs,
+    follow_motion,
+    moving,
+    trace_origins,
+    vote,
+)
 
 CLASSES = 4
 SHAPE = (48, 64)
@@ -38,10 +49,29 @@ class Network:
         return [colour_of(image) for image in images]
 
 
+def see(
+    images: Sequence[Image], groups: Sequence[str], segment: Network, section: PredictSection, num_classes: int
+) -> list[Seen]:
+    """Do what an actor and a task do together; the task has only the images that it needs."""
+    runs = find_runs([image.shape[:2] for image in images], groups)
+    origins = trace_origins(images, runs, every=section.segment_every, copy_repeats=section.copy_repeats)
+    keys = sorted({origin.key for origin in origins})
+    segmented = dict(zip(keys, segment([images[key] for key in keys]), strict=True))
+    needed = [image if number in moving(origins) else None for number, image in enumerate(images)]
+    return complete(origins, runs, segmented, needed, smooth_frames=section.smooth_frames, num_classes=num_classes)
+
+
 def test_runs_end_with_their_group_and_with_their_size() -> None:
     images = [draw(0)] * 4 + [draw(0, (32, 32))] * 2 + [draw(0)] * 3
     groups = ["a", "a", "b", "b", "b", "b", "", "", "c"]
-    assert find_runs(images, groups) == [range(2), range(2, 4), range(4, 6), range(6, 7), range(7, 8), range(8, 9)]
+    assert find_runs([image.shape[:2] for image in images], groups) == [
+        range(2),
+        range(2, 4),
+        range(4, 6),
+        range(6, 7),
+        range(7, 8),
+        range(8, 9),
+    ]
     assert find_runs([], []) == []
 
 

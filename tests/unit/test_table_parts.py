@@ -16,8 +16,8 @@ from unet_ray.table.parts import (
     add_totals,
     count_errors,
     read_part,
-    rows_from_bytes,
-    rows_to_bytes,
+    rows_from_cell,
+    rows_to_cell,
     sum_columns,
     write_part,
 )
@@ -138,9 +138,10 @@ def test_errors_are_counted_by_code() -> None:
 
 @pytest.mark.parametrize("rows", [expected_rows(), expected_rows().slice(2, 3), expected_rows().slice(0, 0)])
 def test_rows_in_a_cell_come_back_as_they_were(rows: pa.Table) -> None:
-    data = rows_to_bytes(rows)
-    assert rows_from_bytes(data).equals(rows)
-    assert rows_from_bytes(pa.array([data], pa.large_binary())[0].as_buffer()).equals(rows)
+    column = rows_to_cell(rows)
+    column.validate(full=True)
+    assert rows_from_cell(column[0]).equals(rows)
+    assert rows_from_cell(pa.table({"rows": column})["rows"][0]).equals(rows)
 
 
 def test_a_shard_of_nothing_but_bad_rows_has_empty_totals(plan: Plan) -> None:

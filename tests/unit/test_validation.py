@@ -51,6 +51,7 @@ def test_frames_are_counted_one_by_one_and_a_frame_that_did_not_load_is_left_out
 
 def test_nothing_counted_tells_nothing() -> None:
     assert Validation.empty(3).estimator() is None
+    assert Validation.empty(3).reference(CARD) is None
 
 
 def test_a_checkpoint_carries_what_its_validation_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +63,8 @@ def test_a_checkpoint_carries_what_its_validation_tells(tmp_path: Path, monkeypa
     assert checkpoint.estimator is not None
     assert checkpoint.estimator.frames == NUM_EVAL
     assert 0 <= checkpoint.estimator.error < 1
+    assert checkpoint.reference is not None
+    assert checkpoint.reference.sample.frames == NUM_EVAL
 
 
 def test_too_few_frames_leave_a_checkpoint_without_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def make_planes(logits_KHW: Tensor, *, measured: bool, second: bool) -> dict[str, Tensor]:
-    """Return ``(H, W)`` uint8 planes by the names of `segmenter.Segmented`: the mask, and what else is asked for.
+    """Return ``(H, W)`` uint8 planes by the names of `segmented.Segmented`: the mask, and what else is asked for.
 
     Of equally probable classes the first one counts.
     """

@@ -5,8 +5,7 @@ Shapes: B batch, C channels, K classes, H W pixels.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from unet_ray.errors import ResourceError
 from unet_ray.model.frozen import freeze
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.model.planes import make_planes
+from unet_ray.model.segmented import Segmented
 from unet_ray.model.tiles import Tile, cut_tiles
 from unet_ray.model.views import PLAIN, View, average_views, view_reach, view_step
 
@@ -35,26 +35,6 @@ def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"
-
-
-@dataclass(frozen=True, slots=True)
-class Segmented:
-    """What a network makes of one frame.
-
-    All ``(H, W)`` uint8: ``mask`` and ``second`` the ids of the most probable class and of the next, ``confidence`` the
-    probability of the former in 1/255, ``entropy`` that of all probabilities in 1/255 of the largest there is,
-    ``log(K)``. None where they were not asked for.
-    """
-
-    mask: Image
-    confidence: Image | None = None
-    second: Image | None = None
-    entropy: Image | None = None
-
-    def change(self, change_plane: Callable[[Image], Image]) -> "Segmented":
-        """Return the same with each plane changed in one way."""
-        planes = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Segmented(**{name: change_plane(plane) for name, plane in planes.items() if plane is not None})
 
 
 class Segmenter:

@@ -26,6 +26,7 @@ from unet_ray.config import Arithmetic, Config, NodeType, ScalingSection
 from unet_ray.datasets.frames import load_frames
 from unet_ray.errors import DatasetError
 from unet_ray.model.segmenter import resolve_precision
+from unet_ray.predict.describe import Describe
 from unet_ray.predict.network import Network
 from unet_ray.predict.plan import open_model, plan_sample, rows_around
 from unet_ray.spending import Clock
@@ -38,7 +39,7 @@ Device = Literal["cpu", "gpu"]
 Limit = Literal["cores", "data tasks", "network"]
 
 _THIS = "this machine"
-_STAGES = {"load": "fetch and decode", "infer": "segment, count and encode", "write": "write"}
+_STAGES = {"load": "fetch and decode", "infer": "segment", "describe": "count and encode", "write": "write"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +151,9 @@ def _time(
 ) -> tuple[dict[str, Stage], list[Part]]:
     """Segment all units of a plan; return the seconds for a frame, and what was written."""
     network = Network(checkpoint.info, resources.device, resources.threads_per_network, precision, config.predict)
+    describe = Describe(
+        section=config.predict, num_classes=checkpoint.card.class_map.num_classes, estimator=checkpoint.estimator
+    )
     units = list(plan.units(range(plan.num_shards)))
 
     def process(unit: Unit, clocks: Mapping[str, Clock]) -> Part:
@@ -158,7 +162,9 @@ def _time(
                 plan.read(unit, rows_around(config.predict)), classes=checkpoint.card.class_map, policy=config.images
             )
         with clocks["infer"]:
-            rows = network(frames, plan.row_ids(unit))
+            segmented = network(frames)
+        with clocks["describe"]:
+            rows = describe(segmented, plan.row_ids(unit))
         with clocks["write"]:
             return write_part(plan, [unit], rows)
 
@@ -187,7 +193,7 @@ def forecast(
     """Tell what a node takes: data tasks, predictors and cores work at the same time, and the slowest decides.
 
     Args:
-        stages: Seconds for a frame of "load", "infer" and "write".
+        stages: Seconds for a frame of "load", "infer", "describe" and "write".
         device: What "infer" was timed on.
         node: The kind of node.
         scaling: Tells the number of predictors.
@@ -221,8 +227,8 @@ def forecast(
 
 def _fed(stages: Mapping[str, Stage]) -> Stage:
     """Return what data tasks do for a frame, before and behind the network."""
-    before, behind = stages["load"], stages["write"]
-    return Stage(seconds=before.seconds + behind.seconds, cpu_seconds=before.cpu_seconds + behind.cpu_seconds)
+    tasks = [stages[name] for name in ("load", "describe", "write")]
+    return Stage(seconds=sum(task.seconds for task in tasks), cpu_seconds=sum(task.cpu_seconds for task in tasks))
 
 
 def _format(result: Forecast) -> list[str]:

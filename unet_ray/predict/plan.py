@@ -125,6 +125,7 @@ def _terms(config: Config, checkpoint: Checkpoint, prepared: Prepared | None, pr
         "model": asdict(card.model),
         "mask_encoding": config.predict.mask_encoding,
         "estimator": None if checkpoint.estimator is None else asdict(checkpoint.estimator),
+        "reference": None if checkpoint.reference is None else checkpoint.reference.to_json(),
     }
     return Terms(
         kind="predictions",

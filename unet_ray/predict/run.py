@@ -5,18 +5,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from unet_ray import pipeline, runtime, storage
 from unet_ray.calibration import calibrate
-from unet_ray.config import Config
+from unet_ray.checkpoint import Checkpoint
+from unet_ray.config import Arithmetic, Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
 from unet_ray.job_record import JobRecord
 from unet_ray.metrics import score
 from unet_ray.model.segmenter import resolve_precision
+from unet_ray.predict.describe import Describe
 from unet_ray.predict.network import Network
 from unet_ray.predict.plan import open_model, plan_predictions, rows_around
 from unet_ray.progress import Meter
@@ -77,21 +78,11 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         plan.num_rows, storage.name(checkpoint.info.uri), checkpoint.info.epoch, precision,
         resources.num_networks, resources.device,
     )  # fmt: skip
-    network_kwargs = {
-        "checkpoint": checkpoint.info,
-        "device": resources.device,
-        "threads": resources.threads_per_network,
-        "precision": precision,
-        "section": config.predict,
-    }
-    load = functools.partial(load_frames, classes=classes, policy=config.images)
-    record = JobRecord(
-        "predict",
-        {"load": resources.data_cpus, "infer": resources.num_networks, "write": resources.data_cpus},
-    )
+    tasks = resources.data_cpus
+    record = JobRecord("predict", {"load": tasks, "infer": resources.num_networks, "describe": tasks, "write": tasks})
     success, already = fill(
         plan,
-        lambda units: record.watch(_produce(plan, load, network_kwargs, resources, rows_around(config.predict), units)),
+        lambda units: record.watch(_produce(config, checkpoint, precision, resources, plan, units)),
         limits=QuarantineLimits(
             fraction=config.data.max_quarantined_fraction, in_a_row=config.data.max_quarantined_in_a_row
         ),
@@ -118,21 +109,29 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
 
 
 def _produce(
-    plan: Plan,
-    load: pipeline.Load,
-    network_kwargs: dict[str, Any],
+    config: Config,
+    checkpoint: Checkpoint,
+    precision: Arithmetic,
     resources: runtime.Resources,
-    around: int,
+    plan: Plan,
     units: Units,
 ) -> Iterator[pipeline.Message]:
+    classes = checkpoint.card.class_map
     return pipeline.infer(
         plan,
         units,
-        load,
+        functools.partial(load_frames, classes=classes, policy=config.images),
         Network,
-        network_kwargs,
+        {
+            "checkpoint": checkpoint.info,
+            "device": resources.device,
+            "threads": resources.threads_per_network,
+            "precision": precision,
+            "section": config.predict,
+        },
+        Describe(section=config.predict, num_classes=classes.num_classes, estimator=checkpoint.estimator),
         resources,
         units_per_task=max(1, _FRAMES_PER_TASK // plan.unit_rows),
         units_per_part=min(plan.num_units(0), max(_FEWEST_UNITS, len(units) // _PARTS_WANTED)),
-        around=around,
+        around=rows_around(config.predict),
     )

@@ -1,10 +1,10 @@
 """Frames that follow each other: which of them are segmented, whose mask the others take, and votes over time.
 
-Runs in prediction actors, over the frames of a unit and, for votes, some of its neighbours: so all of it is decided by
-the plan. Only frames of one group and one size have to do with each other.
+Over the frames of a unit and, for votes, some of its neighbours: so all of it is decided by the plan. Only frames of
+one group and one size have to do with each other. Origins are traced in prediction actors, the rest is done in tasks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, pairwise
@@ -13,12 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_ray.config import PredictSection
 from unet_ray.images.repeats import LARGEST_REPEAT_DISTANCE, frame_distance, make_thumbnail
-from unet_ray.model.segmenter import Segmented
+from unet_ray.model.segmented import Plane, Segmented
 
 Image = NDArray[np.uint8]
-Plane = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,38 +43,39 @@ class Seen:
     before: Plane | None
 
 
-def see(
-    images: Sequence[Image],
-    groups: Sequence[str],
-    segment: Callable[[list[Image]], list[Segmented]],
-    section: PredictSection,
+def complete(
+    origins: Sequence[Origin],
+    runs: Sequence[range],
+    segmented: Mapping[int, Segmented],
+    images: Sequence[Image | None],
+    *,
+    smooth_frames: int,
     num_classes: int,
 ) -> list[Seen]:
-    """Segment frames as ``copy_repeats``, ``segment_every`` and ``smooth_frames`` of the section say.
+    """Return what becomes of all frames, from what was made of those that were segmented.
 
     Args:
-        images: ``(H, W, 3)`` uint8 RGB frames, in order.
-        groups: The group of each; ``""`` has nothing to do with any other frame.
-        segment: Makes planes of some of the frames.
-        section: The options.
+        origins: Of each frame (`trace_origins`).
+        runs: Which frames follow each other (`find_runs`).
+        segmented: What was made of some of them, by position.
+        images: ``(H, W, 3)`` uint8 RGB frames; only those of `moving` are looked at.
+        smooth_frames: How many frames before and after each one vote (`vote`); 0 for none.
         num_classes: K.
     """
-    runs = find_runs(images, groups)
-    origins = trace_origins(images, runs, every=section.segment_every, copy_repeats=section.copy_repeats)
-    keys = sorted({origin.key for origin in origins})
-    segmented = dict(zip(keys, segment([images[key] for key in keys]), strict=True))
     found: list[Segmented] = []
     for position, origin in enumerate(origins):
         if origin.like != position:
             found.append(found[origin.like])
         elif origin.key != position:
-            motion = find_motion(images[position], images[origin.key])
-            found.append(segmented[origin.key].change(partial(follow_motion, motion=motion)))
+            image, key = images[position], images[origin.key]
+            assert image is not None
+            assert key is not None
+            found.append(segmented[origin.key].change(partial(follow_motion, motion=find_motion(image, key))))
         else:
             found.append(segmented[position])
-    if section.smooth_frames:
+    if smooth_frames:
         for run in runs:
-            masks = vote([found[position].mask for position in run], section.smooth_frames, num_classes)
+            masks = vote([found[position].mask for position in run], smooth_frames, num_classes)
             for position, mask in zip(run, masks, strict=True):
                 found[position] = replace(found[position], mask=mask)
     before = {position: found[last].mask for run in runs for last, position in pairwise(run)}
@@ -86,13 +85,16 @@ def see(
     ]
 
 
-def find_runs(images: Sequence[Image], groups: Sequence[str]) -> list[range]:
+def moving(origins: Sequence[Origin]) -> set[int]:
+    """Return the positions of the frames between which `complete` looks for motion."""
+    pairs = ((position, origin.key) for position, origin in enumerate(origins) if origin.like == position)
+    return {position for pair in pairs if pair[0] != pair[1] for position in pair}
+
+
+def find_runs(sizes: Sequence[tuple[int, int]], groups: Sequence[str]) -> list[range]:
     """Cut frames into runs of one group and size; a frame without a group (``""``) is a run of its own."""
     runs, first = [], 0
-    names = [
-        (group, image.shape) if group else number
-        for number, (group, image) in enumerate(zip(groups, images, strict=True))
-    ]
+    names = [(group, size) if group else number for number, (group, size) in enumerate(zip(groups, sizes, strict=True))]
     for _, members in groupby(names):
         runs.append(range(first, first := first + len(list(members))))
     return runs

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_ray.calibration import Calibration
+from unet_ray.drift import Drift
 
 Colour: TypeAlias = tuple[int, int, int]
 PanelKind: TypeAlias = Literal["best", "worst", "uncertain", "random"]
@@ -76,6 +77,7 @@ class ReportContent:
     classes: tuple[ClassRow, ...]
     confusion: NDArray[np.int64]
     calibration: Calibration
+    drift: Drift | None
     history: History
     panels: tuple[Panel, ...]
     quarantined: tuple[Quarantined, ...]

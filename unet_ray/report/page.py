@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from unet_ray.html.page import DASH, render_template
 from unet_ray.report.content import ClassRow, History, Panel, PanelKind, ReportContent, epochs, series
 from unet_ray.report.figures import WRONG_COLOUR, PanelUris, curves_svg, error_share, panel_data_uris, reliability_svg
+from unet_ray.stability import LARGE
 
-_SECTIONS = ("Run", "Training", "Classes", "Confusion", "Calibration", "Frames", "Quarantine", "Notes")
+_SECTIONS = ("Run", "Training", "Classes", "Confusion", "Calibration", "Drift", "Frames", "Quarantine", "Notes")
 _KINDS: dict[PanelKind, str] = {
     "best": "Best frames",
     "worst": "Worst frames",
@@ -64,6 +65,7 @@ def render_page(content: ReportContent) -> str:
         history_summary=_history_summary(content.history),
         groups=_panel_groups(content),
         wrong_colour=WRONG_COLOUR,
+        large_shift=LARGE,
     )
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from unet_ray import storage
 from unet_ray.calibration import BINS, calibrate
 from unet_ray.config import Config
+from unet_ray.drift import drift_from_validation
 from unet_ray.errors import NotFoundError
 from unet_ray.history import read_history
 from unet_ray.job_record import describe_job, read_job
@@ -38,7 +39,7 @@ _NOTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
-    """Where the page is, and its headline numbers; None without truth."""
+    """Where the page is, and its headline numbers; None without truth, or a validation to tell ``drift`` from."""
 
     report: str
     frames: int
@@ -47,6 +48,7 @@ class ReportResult:
     object_miou: float | None
     pixel_accuracy: float | None
     calibration_error: float | None
+    drift: float | None
 
 
 def run(config: Config) -> ReportResult:
@@ -64,6 +66,7 @@ def run(config: Config) -> ReportResult:
     ok = rows.filter(pc.equal(rows["status"], OK))
     quarantined = rows.filter(pc.not_equal(rows["status"], OK))
     class_rows = _class_rows(table, classes, scores)
+    drift = drift_from_validation(table)
     headline = (
         ("mIoU", scores.miou),
         ("object mIoU", scores.object_miou),
@@ -76,6 +79,7 @@ def run(config: Config) -> ReportResult:
         classes=class_rows,
         confusion=np.array(counts, np.int64).reshape(classes.num_classes, -1),
         calibration=calibration,
+        drift=drift,
         history=_history(config),
         panels=tuple(make_panels(config, table, classes, ok)),
         quarantined=tuple(
@@ -96,6 +100,7 @@ def run(config: Config) -> ReportResult:
         object_miou=scores.object_miou,
         pixel_accuracy=scores.pixel_accuracy,
         calibration_error=calibration.error,
+        drift=None if drift is None else drift.largest,
     )
 
 

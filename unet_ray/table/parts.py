@@ -7,7 +7,6 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -137,14 +136,16 @@ def add_totals(parts: Sequence[Totals]) -> dict[str, list[int]]:
     return added
 
 
-def rows_to_bytes(rows: pa.Table) -> bytes:
-    """Pack the rows of a unit into one cell, so that no block split can tear a unit apart."""
+def rows_to_cell(rows: pa.Table) -> pa.LargeBinaryArray:
+    """Pack the rows of a unit into one cell, so that no block split can tear a unit apart; return a column of it."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_table(rows)
-    return bytes(sink.getvalue())
+    data = sink.getvalue()
+    ends = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])
 
 
-def rows_from_bytes(data: Any) -> pa.Table:
-    """Unpack `rows_to_bytes`, without a copy when given an Arrow buffer."""
-    return pa.ipc.open_stream(data).read_all()
+def rows_from_cell(cell: pa.LargeBinaryScalar) -> pa.Table:
+    """Unpack `rows_to_cell`, without a copy."""
+    return pa.ipc.open_stream(cell.as_buffer()).read_all()

@@ -34,7 +34,7 @@ from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
 from unet_ray.losses.borders import Borders, border_weights
 from unet_ray.pipeline import in_tasks
-from unet_ray.table.parts import rows_from_bytes, rows_to_bytes
+from unet_ray.table.parts import rows_from_cell, rows_to_cell
 from unet_ray.train.ahead import in_parts
 from unet_ray.train.schedule import Item, Schedule, epoch_order
 
@@ -116,14 +116,14 @@ def feed(
     def run(items: list[Item]) -> Iterator[pa.Table]:
         batches = in_tasks(items, _ITEMS_PER_TASK, stage)
         for batch in batches.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=4):
-            yield rows_from_bytes(batch["rows"][0].as_buffer())
+            yield rows_from_cell(batch["rows"][0])
 
     yield from in_parts(schedule.all_items(first_epoch, first_step), _ITEMS_PER_EXECUTION, _LEAD_ITEMS, run)
 
 
 def _make_item(item: Item, *, source: Source, schedule: Schedule) -> pa.Table:
     rows = _make_crops(item, source, schedule) if item.kind == "train" else _make_frames(item, source, schedule)
-    return pa.table({"rows": pa.array([rows_to_bytes(rows)], pa.large_binary())})
+    return pa.table({"rows": rows_to_cell(rows)})
 
 
 def _make_crops(item: Item, source: Source, schedule: Schedule) -> pa.Table:

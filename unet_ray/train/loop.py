@@ -38,7 +38,6 @@ from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.network import SegmentationNetwork
 from unet_ray.model.outputs import compared, subsample
 from unet_ray.model.segmenter import Segmenter
-from unet_ray.quality import Estimator
 from unet_ray.train.ahead import started
 from unet_ray.train.batch import load_batch, load_border
 from unet_ray.train.epoch import Passed, make_row
@@ -215,7 +214,7 @@ class _Worker:
         metric, patience = self._job.config.train.metric, self._job.config.train.patience
         finished = epoch == self._schedule.epochs or is_exhausted(self.history, metric, patience)
         following = Passed(epoch=epoch + 1)
-        self._save(row["step"], epoch, row[metric], following, finished=finished, estimator=validation.estimator())
+        self._save(row["step"], epoch, row[metric], following, finished=finished, validation=validation)
         if self._schedule.rank == 0:
             outlast(lambda: write_history(self._job.config.train_uri, self.history))
             self._job.progress.put({"epoch_done": row})
@@ -350,7 +349,7 @@ class _Worker:
         passed: Passed,
         *,
         finished: bool = False,
-        estimator: Estimator | None = None,
+        validation: Validation | None = None,
     ) -> None:
         """Save a checkpoint that goes on with ``passed``; rank 0's, as the weights of all ranks are equal."""
         if self._schedule.rank:
@@ -373,7 +372,8 @@ class _Worker:
             epoch=epoch,
             metric=self._job.config.train.metric,
             score=score,
-            estimator=estimator,
+            estimator=None if validation is None else validation.estimator(),
+            reference=None if validation is None else validation.reference(self._job.card),
             progress=progress,
         )
         outlast(save)

@@ -6,6 +6,8 @@ unit is computed in one call whatever the cluster looks like. Runs on the driver
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -26,8 +28,8 @@ Load = Callable[[Rows], pa.Table]
 """Planned rows (`schema.PLAN`) of a unit to a table with a row for each."""
 Message = tuple[Part, Spending]
 """What a task that wrote a part sends: the part, and what its rows took, by the name of each stage."""
-Describe = Callable[[pa.Table, range], pa.Table]
-"""What `Infer` returned for a unit to the finished rows of the unit, whose numbers are given; others serve them."""
+Describe = Callable[[Any, range], pa.Table]
+"""What `Infer` made of a unit to the finished rows of the unit, whose numbers are given; others serve them."""
 
 _MOST_TASKS = 20_000
 _WRITE_CPUS = (
@@ -39,8 +41,8 @@ _PROGRESS_TIMEOUT_S = 1800
 class Infer(Protocol):
     """What a prediction actor does with the loaded table of one unit."""
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Return a row for each."""
+    def __call__(self, rows: pa.Table) -> Any:
+        """Return what `Describe` takes."""
 
 
 def transform(plan: Plan, units: Units, load: Load, *, row_group_rows: int) -> Iterator[Message]:
@@ -63,7 +65,9 @@ def infer(
     units_per_part: int,
     around: int = 0,
 ) -> Iterator[Message]:
-    """Compute units in four overlapping stages: load in tasks, infer in a pool of actors, describe and write in tasks.
+    """Compute units in overlapping stages: load in tasks, infer and describe in a pool of actors, write in tasks.
+
+    While an actor infers a unit, it describes others in further threads, so that a device waits for no core.
 
     ``around`` is how many rows before and after a unit, of its groups, are loaded with it (`Plan.read`).
     """
@@ -74,24 +78,26 @@ def infer(
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        compute=ActorPoolStrategy(size=resources.num_networks),
-        fn_constructor_kwargs={"network": network, "kwargs": dict(network_kwargs)},
+        compute=ActorPoolStrategy(
+            size=resources.num_networks,
+            max_concurrent_calls_per_actor=resources.units_in_hand,
+            enable_true_multi_threading=True,
+        ),
+        fn_constructor_kwargs={
+            "plan": plan,
+            "network": network,
+            "kwargs": dict(network_kwargs),
+            "describe": describe,
+        },
         num_cpus=resources.cpus_per_network,
         num_gpus=1 if resources.device == "gpu" else 0,
         runtime_env={"env_vars": KEEP_HEAP},
     )
-    described = inferred.map_batches(
-        functools.partial(_describe, plan=plan, describe=describe),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-    )
-    written = described.map_batches(
+    written = inferred.map_batches(
         functools.partial(_write, plan=plan),
         batch_size=units_per_part,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        num_cpus=_WRITE_CPUS,
     )
     yield from _messages(written)
 
@@ -168,21 +174,34 @@ def _load(unit: Unit, *, plan: Plan, load: Load, around: int) -> pa.Table:
 
 
 class _Actor:
-    def __init__(self, network: Callable[..., Infer], kwargs: Mapping[str, Any]) -> None:
-        self._infer = outlast(functools.partial(network, **kwargs))
+    """Infers one unit at a time, in a thread of its own, while it describes others in those that call it."""
+
+    def __init__(
+        self, plan: Plan, network: Callable[..., Infer], kwargs: Mapping[str, Any], describe: Describe
+    ) -> None:
+        self._plan = plan
+        self._network = outlast(functools.partial(network, **kwargs))
+        self._describe = describe
+        self._inferring = ThreadPoolExecutor(max_workers=1)
+        self._describing = Spent()
+        self._lock = Lock()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for unit, rows, spending in _unpack(batch):
-            with (inferring := Clock()):
-                inferred = self._infer(rows)
-            yield _pack(unit, inferred, {**spending, "infer": inferring.spent})
+            inferred, inferring = self._inferring.submit(self._infer, rows).result()
+            with (describing := Clock(of_thread=True)):
+                described = self._describe(inferred, self._plan.row_ids(unit))
+            with self._lock:
+                self._describing += describing.spent
+            yield _pack(unit, described, {**spending, "infer": inferring, "describe": describing.spent})
 
-
-def _describe(batch: pa.Table, *, plan: Plan, describe: Describe) -> Iterator[pa.Table]:
-    for unit, rows, spending in _unpack(batch):
-        with (describing := Clock()):
-            described = describe(rows, plan.row_ids(unit))
-        yield _pack(unit, described, {**spending, "describe": describing.spent})
+    def _infer(self, rows: pa.Table) -> tuple[Any, Spent]:
+        """Infer a unit; what this takes of the cores is what the process does, less what it describes meanwhile."""
+        before = self._describing
+        with (inferring := Clock()):
+            inferred = self._network(rows)
+        meanwhile = self._describing.cpu_seconds - before.cpu_seconds
+        return inferred, inferring.spent - Spent(cpu_seconds=meanwhile)
 
 
 def _write(batch: pa.Table, *, plan: Plan) -> pa.Table:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from unet_ray import access
@@ -34,6 +34,7 @@ _RAY_ENVIRONMENT = {
 }
 _LOOK_EVERY_S = 5.0
 _LOCAL_CPUS = 4  # logical CPUs a laptop declares at least: with 2, trainers or actors can starve the data tasks
+_MOST_CPUS_BESIDE_GPU = 4
 _OBJECT_STORE_BYTES = 2 * 2**30
 
 
@@ -46,6 +47,11 @@ class Resources:
     cpus_per_network: int
     threads_per_network: int
     data_cpus: int
+
+    @property
+    def units_in_hand(self) -> int:
+        """How many units a predictor has in hand: one that it infers, others that it describes meanwhile."""
+        return 2 if self.device == "cpu" else max(2, self.cpus_per_network)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,12 +251,22 @@ def plan_prediction(scaling: ScalingSection) -> Resources:
 
 
 def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node]) -> Resources:
-    """Divide nodes; without ``scaling.predictors``, there is one per GPU or per two real cores."""
+    """Divide nodes; without ``scaling.predictors``, there is one per GPU or per two real cores.
+
+    Beside a GPU, where masks are counted while the next ones are made, a predictor has up to four CPUs, as long as the
+    data tasks keep half of all.
+    """
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     wanted = scaling.predictors
     if wanted is None:
         wanted = gpus if _device(scaling, gpus) == "gpu" else max(1, min(cpus - 2, _real_cores(cpus) // 2))
-    return divide(scaling, wanted, "scaling.predictors", nodes)
+    found = divide(scaling, wanted, "scaling.predictors", nodes)
+    if found.device == "cpu":
+        return found
+    each = min(_MOST_CPUS_BESIDE_GPU, max(1, cpus // (2 * wanted)))
+    while sum(min(node.cpus // each, node.gpus) for node in nodes) < wanted:
+        each -= 1
+    return replace(found, cpus_per_network=each, data_cpus=cpus - wanted * each)
 
 
 def divide(scaling: ScalingSection, networks: int, key: str, nodes: Sequence[Node]) -> Resources:

@@ -45,16 +45,25 @@ def spending_from_json(text: str) -> Spending:
 
 
 class Clock:
-    """Adds up what is spent in this process while it is entered."""
+    """Adds up what is spent while it is entered: in this process, or of the cores by the entering thread alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_thread: bool = False) -> None:
         self.spent = Spent()
+        self._cpu_seconds = time.thread_time if of_thread else time.process_time
 
     def __enter__(self) -> None:
-        self._began = _now()
+        self._began = self._now()
 
     def __exit__(self, *_: object) -> None:
-        self.spent += _now() - self._began
+        self.spent += self._now() - self._began
+
+    def _now(self) -> Spent:
+        return Spent(
+            seconds=time.perf_counter(),
+            cpu_seconds=self._cpu_seconds(),
+            bytes_read=_Counted.bytes_read,
+            outlasted=_Counted.outlasted,
+        )
 
 
 class _Counted:
@@ -72,12 +81,3 @@ def count_read(num_bytes: int) -> None:
 def count_outlasted() -> None:
     """Take note that a store has to be waited for."""
     _Counted.outlasted += 1
-
-
-def _now() -> Spent:
-    return Spent(
-        seconds=time.perf_counter(),
-        cpu_seconds=time.process_time(),
-        bytes_read=_Counted.bytes_read,
-        outlasted=_Counted.outlasted,
-    )

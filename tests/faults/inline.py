@@ -67,11 +67,10 @@ def infer(
     around: int,
     **_: int,
 ) -> Iterator[pipeline.Message]:
-    actor = pipeline._Actor(network, network_kwargs)
+    actor = pipeline._Actor(plan, network, network_kwargs, describe)
     for unit in units:
         for inferred in actor(pipeline._load(unit, plan=plan, load=load, around=around)):
-            for described in pipeline._describe(inferred, plan=plan, describe=describe):
-                yield from messages(pipeline._write(described, plan=plan))
+            yield from messages(pipeline._write(inferred, plan=plan))
 
 
 def messages(batch: "pyarrow.Table") -> Iterator[pipeline.Message]:

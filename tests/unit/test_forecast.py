@@ -44,7 +44,7 @@ def test_a_store_that_is_waited_for_limits_what_data_tasks_bring() -> None:
     slow = {**STAGES, "load": Stage(seconds=0.5, cpu_seconds=0.004)}
     found = forecast.forecast(slow, "cpu", NodeType(cpus=16), ScalingSection(), 100)
     assert (found.limit, found.price, found.price_per_million) == ("data tasks", None, None)
-    assert found.frames_per_s == pytest.approx(4 / 0.502)  # a quarter of the CPUs are for data tasks
+    assert found.frames_per_s == pytest.approx(4 / 0.5005)  # a quarter of the CPUs are for data tasks
 
 
 @pytest.mark.parametrize(("gpus", "limit", "rate"), [(1, "network", 1 / 0.020), (8, "cores", 16 / 0.042)])
@@ -57,7 +57,14 @@ def test_a_node_with_gpus_waits_for_them_or_for_its_cores(gpus: int, limit: str,
 def test_gpus_that_were_not_timed_leave_what_cores_can_feed_them() -> None:
     found = tell("cpu", cpus=8, gpus=1)
     assert (found.limit, found.at_most) == ("data tasks", True)
-    assert found.frames_per_s == pytest.approx(7 / 0.010)
+    assert found.frames_per_s == pytest.approx(4 / 0.0085)
+
+
+def test_masks_that_take_long_to_count_limit_a_gpu() -> None:
+    slow = {**STAGES, "describe": Stage(seconds=0.09, cpu_seconds=0.001)}
+    found = forecast.forecast(slow, "gpu", NodeType(cpus=16, gpus=1), ScalingSection(), 100)
+    assert found.limit == "counting"
+    assert found.frames_per_s == pytest.approx(3 / 0.09)  # of four CPUs, one drives the GPU
 
 
 def rows_of(number: int) -> Iterator[dict[str, int]]:

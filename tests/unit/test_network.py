@@ -1,4 +1,4 @@
-"""Rows of predictions as an actor and the tasks behind it make them from the units of a plan, without Ray."""
+"""Rows of predictions as an actor makes them from the units of a plan, without Ray."""
 
 from collections.abc import Mapping
 from pathlib import Path

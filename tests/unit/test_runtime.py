@@ -2,7 +2,7 @@ import pytest
 
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError
-from unet_ray.runtime import Node, Resources, divide, divide_for_training
+from unet_ray.runtime import Node, Resources, divide, divide_for_prediction, divide_for_training
 
 KEY = "scaling.num_workers"
 
@@ -114,3 +114,21 @@ def test_a_cluster_without_room_for_an_elastic_run_is_refused(
 ) -> None:
     with pytest.raises(ResourceError, match=message):
         divide_for_training(ScalingSection(num_workers=workers), nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus_per_network", "data_cpus", "in_hand"),
+    [
+        (with_gpus((16, 1)), 4, 12, 4),
+        (with_gpus((64, 8)), 4, 32, 4),
+        (with_gpus((16, 4)), 2, 8, 2),
+        (with_gpus((4, 2), (28, 0)), 2, 28, 2),  # of many CPUs, few beside the GPUs
+        (with_gpus((2, 1)), 1, 1, 2),
+        (cluster(16), 1, 4, 2),
+    ],
+)
+def test_a_predictor_has_cpus_to_count_with_beside_its_gpu(
+    nodes: list[Node], cpus_per_network: int, data_cpus: int, in_hand: int
+) -> None:
+    found = divide_for_prediction(ScalingSection(), nodes)
+    assert (found.cpus_per_network, found.data_cpus, found.units_in_hand) == (cpus_per_network, data_cpus, in_hand)

@@ -20,7 +20,6 @@ from unet_ray.predict.sequence import (
     find_motion,
     find_runs,
     follow_motion,
-    moving,
     trace_origins,
     vote,
 )
@@ -52,19 +51,18 @@ class Network:
 def see(
     images: Sequence[Image], groups: Sequence[str], segment: Network, section: PredictSection, num_classes: int
 ) -> list[Seen]:
-    """Do what an actor and a task do together; the task has only the images that it needs."""
-    runs = find_runs([image.shape[:2] for image in images], groups)
+    """Do what is done before and behind the network."""
+    runs = find_runs(images, groups)
     origins = trace_origins(images, runs, every=section.segment_every, copy_repeats=section.copy_repeats)
     keys = sorted({origin.key for origin in origins})
     segmented = dict(zip(keys, segment([images[key] for key in keys]), strict=True))
-    needed = [image if number in moving(origins) else None for number, image in enumerate(images)]
-    return complete(origins, runs, segmented, needed, smooth_frames=section.smooth_frames, num_classes=num_classes)
+    return complete(origins, runs, segmented, images, smooth_frames=section.smooth_frames, num_classes=num_classes)
 
 
 def test_runs_end_with_their_group_and_with_their_size() -> None:
     images = [draw(0)] * 4 + [draw(0, (32, 32))] * 2 + [draw(0)] * 3
     groups = ["a", "a", "b", "b", "b", "b", "", "", "c"]
-    assert find_runs([image.shape[:2] for image in images], groups) == [
+    assert find_runs(images, groups) == [
         range(2),
         range(2, 4),
         range(4, 6),

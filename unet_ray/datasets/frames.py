@@ -62,31 +62,15 @@ def load_frames(rows: Sequence[Mapping[str, Any]], *, classes: ClassMap, policy:
 
 def view_frames(frames: pa.Table) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | None]:
     """Return the pixels of `FRAMES` rows, as `read_frame` does, without copying; None for a frame that did not load."""
-    pairs = zip(view_pixels(frames, "image"), view_pixels(frames, "true_mask"), strict=True)
-    return [None if image is None else (image, mask) for image, mask in pairs]
-
-
-def view_pixels(rows: pa.Table, column: str) -> list[NDArray[np.uint8] | None]:
-    """Return a column of images, ``(H, W, 3)`` uint8, or of planes, ``(H, W)``, without copying; None where it is null.
-
-    ``height`` and ``width`` tell the sizes.
-    """
-    views: list[NDArray[np.uint8] | None] = []
-    for height, width, cell in zip(rows["height"].to_pylist(), rows["width"].to_pylist(), rows[column], strict=True):
-        if not cell.is_valid:
+    views: list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | None] = []
+    columns = (frames["height"].to_pylist(), frames["width"].to_pylist(), frames["image"], frames["true_mask"])
+    for height, width, image, mask in zip(*columns, strict=True):
+        if height is None:
             views.append(None)
             continue
-        pixels = np.frombuffer(cell.as_buffer(), np.uint8)
-        views.append(pixels.reshape((height, width) if len(pixels) == height * width else (height, width, 3)))
+        truth = np.frombuffer(mask.as_buffer(), np.uint8).reshape(height, width) if mask.is_valid else None
+        views.append((np.frombuffer(image.as_buffer(), np.uint8).reshape(height, width, 3), truth))
     return views
-
-
-def pack_pixels(arrays: Sequence[NDArray[np.uint8] | None]) -> pa.LargeBinaryArray:
-    """Return the column that `view_pixels` reads: the bytes are copied once."""
-    ends = np.cumsum([0, *(0 if pixels is None else pixels.size for pixels in arrays)], dtype=np.int64)
-    data = np.concatenate([np.empty(0, np.uint8), *(pixels.ravel() for pixels in arrays if pixels is not None)])
-    valid = pa.array([pixels is not None for pixels in arrays], pa.bool_()).buffers()[1]
-    return pa.Array.from_buffers(pa.large_binary(), len(arrays), [valid, pa.py_buffer(ends), pa.py_buffer(data)])
 
 
 def read_frame(

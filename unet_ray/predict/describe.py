@@ -1,19 +1,20 @@
 """What there is to say of segmented frames: their masks, and the integers counted from them.
 
-Runs in tasks, and imports no torch, which would double their memory.
+Runs in prediction actors, in several threads beside the network: on bytes, and without torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from unet_ray.calibration import count_calibration
 from unet_ray.config import PredictSection
-from unet_ray.datasets.frames import FRAMES, view_pixels
+from unet_ray.datasets.frames import view_frames
 from unet_ray.images.encode import encode_mask
 from unet_ray.metrics import (
     count_classes,
@@ -23,23 +24,24 @@ from unet_ray.metrics import (
     measure_boundaries,
     sum_by_class,
 )
-from unet_ray.model.segmented import PLANES, Segmented
-from unet_ray.predict.sequence import Origin, Seen, complete, find_runs
+from unet_ray.model.segmented import Segmented
+from unet_ray.predict.sequence import Origin, Seen, complete
 from unet_ray.quality import Estimator
 from unet_ray.schema import IGNORE_INDEX, OK, PREDICTION, QUARANTINED
 
-SEGMENTED = pa.schema(
-    [
-        *FRAMES,
-        pa.field("channel_sum", pa.list_(pa.int64())),  # as in `schema.PREDICTION`
-        pa.field("key", pa.int32()),  # `sequence.Origin`, as positions among the frames that did load
-        pa.field("like", pa.int32()),
-        *(pa.field(name, pa.large_binary()) for name in PLANES),  # (H, W) uint8; null: not segmented itself
-    ]
-)
-"""Frames on their way from a prediction actor; of the images only those that `sequence.moving` names are left."""
 
-_PIXELS = ("image", "true_mask", *PLANES)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentedFrames:
+    """The frames of a unit on their way from the network.
+
+    ``rows`` (`FRAMES`) are as they were loaded. Of the frames among them that did load, ``runs`` and ``origins`` are as
+    `sequence` has them, and ``segmented`` holds what the network made of some, by position.
+    """
+
+    rows: pa.Table
+    runs: Sequence[range]
+    origins: Sequence[Origin]
+    segmented: Mapping[int, Segmented]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,38 +52,33 @@ class Describe:
     num_classes: int
     estimator: Estimator | None
 
-    def __call__(self, rows: pa.Table, row_ids: range) -> pa.Table:
-        """Return `schema.PREDICTION` rows of ``row_ids`` from `SEGMENTED` ones, in their order.
+    def __call__(self, frames: SegmentedFrames, row_ids: range) -> pa.Table:
+        """Return the rows of ``row_ids`` as `schema.PREDICTION` has them, in their order.
 
         Frames that did not load stay quarantined. Further rows are frames of their groups that vote
         (``predict.smooth_frames``).
         """
-        records = rows.drop_columns(_PIXELS).to_pylist()
-        pixels = {name: view_pixels(rows, name) for name in _PIXELS}
-        loaded = [number for number, record in enumerate(records) if record["height"] is not None]
-        frames = [records[number] for number in loaded]
-        segmented = {}
-        for position, number in enumerate(loaded):
-            mask, *others = (pixels[name][number] for name in PLANES)
-            if mask is not None:
-                segmented[position] = Segmented(mask, *others)
+        records = frames.rows.drop_columns(["image", "true_mask"]).to_pylist()
+        finished = {record["row_id"]: record | {"status": QUARANTINED} for record in records}
+        views = zip(records, view_frames(frames.rows), strict=True)
+        loaded = [(record["row_id"], *view) for record, view in views if view is not None]
         seen = complete(
-            [Origin(key=frame["key"], like=frame["like"]) for frame in frames],
-            find_runs([(frame["height"], frame["width"]) for frame in frames], [frame["group"] for frame in frames]),
-            segmented,
-            [pixels["image"][number] for number in loaded],
+            frames.origins,
+            frames.runs,
+            frames.segmented,
+            [image for _, image, _ in loaded],
             smooth_frames=self.section.smooth_frames,
             num_classes=self.num_classes,
         )
-        finished = {record["row_id"]: record | {"status": QUARANTINED} for record in records}
-        for number, frame, one in zip(loaded, frames, seen, strict=True):
-            if frame["row_id"] in row_ids:
-                key = frames[one.key]["row_id"]
-                finished[frame["row_id"]] = frame | {
+        for (row_id, image, true_mask), one in zip(loaded, seen, strict=True):
+            if row_id in row_ids:
+                key = loaded[one.key][0]
+                finished[row_id] |= {
                     "status": OK,
-                    "copied_from": None if key == frame["row_id"] else key,
+                    "channel_sum": [int(value) for value in cv2.sumElems(image)[:3]],
+                    "copied_from": None if key == row_id else key,
                     **self._describe(one),
-                    **self._compare(one.found, pixels["true_mask"][number]),
+                    **self._compare(one.found, true_mask),
                 }
         return pa.Table.from_pylist(
             [finished[record["row_id"]] for record in records if record["row_id"] in row_ids], schema=PREDICTION

@@ -36,7 +36,7 @@ from unet_ray.table.plan import Plan, Unit
 logger = logging.getLogger(__name__)
 
 Device = Literal["cpu", "gpu"]
-Limit = Literal["cores", "data tasks", "network"]
+Limit = Literal["cores", "data tasks", "counting", "network"]
 
 _THIS = "this machine"
 _STAGES = {"load": "fetch and decode", "infer": "segment", "describe": "count and encode", "write": "write"}
@@ -54,8 +54,9 @@ class Stage:
 class NodeForecast:
     """What one node of a kind does.
 
-    ``limit`` is what it waits for: cores, data tasks (their number times what one has to wait for the store) or the
-    network. Where the network was timed on another device, it is left out, and the rest is ``at_most``.
+    ``limit`` is what it waits for: cores, data tasks (their number times what one has to wait for the store), counting
+    beside a GPU, or the network. Where the network was timed on another device, it is left out, and the rest is
+    ``at_most``.
     """
 
     cpus: int
@@ -121,7 +122,7 @@ def run(config: Config) -> Forecast:
         device=resources.device,
         stages=stages,
         bytes_per_frame=sum(part.size_bytes for part in parts) // plan.num_rows,
-        cpus_per_gpu=1 + math.ceil(_fed(stages).cpu_seconds / stages["infer"].seconds)
+        cpus_per_gpu=1 + math.ceil(_cpu_seconds(stages, "load", "describe", "write") / stages["infer"].seconds)
         if resources.device == "gpu"
         else None,
         nodes=_forecast_all(config, stages, resources.device, num_frames, gpus),
@@ -203,14 +204,17 @@ def forecast(
         ResourceError: ``scaling.predictors`` do not fit on the node.
     """
     resources = runtime.divide_for_prediction(scaling, [runtime.Node(cpus=node.cpus, gpus=node.gpus)])
-    fed, segment = _fed(stages), stages["infer"]
     known = resources.device == device
+    work = ("load", "describe", "write") + (("infer",) if known else ())
     rates: dict[Limit, float] = {
-        "data tasks": resources.data_cpus / fed.seconds,
-        "cores": node.cpus / (fed.cpu_seconds + (segment.cpu_seconds if known else 0.0)),
+        "data tasks": resources.data_cpus / (stages["load"].seconds + stages["write"].seconds),
+        "cores": node.cpus / _cpu_seconds(stages, *work),
     }
-    if known and device == "gpu":
-        rates["network"] = resources.num_networks / segment.seconds
+    if resources.device == "gpu":
+        counting = resources.num_networks * (resources.units_in_hand - 1)
+        rates["counting"] = counting / stages["describe"].seconds
+        if known:
+            rates["network"] = resources.num_networks / stages["infer"].seconds
     limit = min(rates, key=lambda name: rates[name])
     hours = num_frames / rates[limit] / 3600
     return NodeForecast(
@@ -225,10 +229,9 @@ def forecast(
     )
 
 
-def _fed(stages: Mapping[str, Stage]) -> Stage:
-    """Return what data tasks do for a frame, before and behind the network."""
-    tasks = [stages[name] for name in ("load", "describe", "write")]
-    return Stage(seconds=sum(task.seconds for task in tasks), cpu_seconds=sum(task.cpu_seconds for task in tasks))
+def _cpu_seconds(stages: Mapping[str, Stage], *names: str) -> float:
+    """Return what some stages take of the cores for a frame."""
+    return sum(stages[name].cpu_seconds for name in names)
 
 
 def _format(result: Forecast) -> list[str]:

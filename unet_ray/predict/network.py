@@ -1,8 +1,7 @@
-"""The prediction actor: one network, kept warm; decoded frames in, planes of bytes out."""
+"""The network of a prediction actor, kept warm: decoded frames in, planes of bytes out."""
 
 import functools
-from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,20 +11,17 @@ from numpy.typing import NDArray
 
 from unet_ray.checkpoint import CheckpointInfo, load_checkpoint
 from unet_ray.config import Arithmetic, PredictSection
-from unet_ray.datasets.frames import pack_pixels, view_pixels
+from unet_ray.datasets.frames import view_frames
 from unet_ray.images.resize import resize_image, resize_mask
-from unet_ray.model.segmented import PLANES, Segmented
+from unet_ray.model.segmented import Segmented
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.views import make_views
-from unet_ray.predict.describe import SEGMENTED
-from unet_ray.predict.sequence import find_runs, moving, trace_origins
+from unet_ray.predict.describe import SegmentedFrames
+from unet_ray.predict.sequence import find_runs, trace_origins
 
 
 class Network:
-    """Segments the frames of one unit per call (`FRAMES` in, `describe.SEGMENTED` out); lives in a Ray actor.
-
-    What is counted of them is counted elsewhere: a GPU would wait for it.
-    """
+    """Segments the frames of one unit per call (`FRAMES` in, `describe.SegmentedFrames` out); lives in a Ray actor."""
 
     def __init__(
         self,
@@ -37,6 +33,7 @@ class Network:
     ) -> None:
         """Load and verify the checkpoint."""
         torch.set_num_threads(threads)
+        cv2.setNumThreads(1)  # beside these, there are as many as there is to do
         loaded = load_checkpoint(checkpoint, optimizer=False)
         self._card = loaded.card
         self._section = section
@@ -52,35 +49,18 @@ class Network:
             second="second_mask" in section.planes,
         )
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Return the rows as they came, with planes for those frames that are segmented themselves."""
-        groups = rows["group"].to_pylist()
-        loaded = {number: image for number, image in enumerate(view_pixels(rows, "image")) if image is not None}
-        images = list(loaded.values())
-        runs = find_runs([image.shape[:2] for image in images], [groups[number] for number in loaded])
+    def __call__(self, rows: pa.Table) -> SegmentedFrames:
+        """Segment those of the frames that are not to take the mask of another one."""
+        views = zip(view_frames(rows), rows["group"].to_pylist(), strict=True)
+        loaded = [(view[0], group) for view, group in views if view is not None]
+        images = [image for image, _ in loaded]
+        runs = find_runs(images, [group for _, group in loaded])
         origins = trace_origins(
             images, runs, every=self._section.segment_every, copy_repeats=self._section.copy_repeats
         )
-        keys, moves = sorted({origin.key for origin in origins}), moving(origins)
-        found = dict(zip(keys, self._segment([images[key] for key in keys]), strict=True))
-
-        def spread(values: Iterable[Any]) -> list[Any]:
-            """Put what there is of each loaded frame into a column of all rows."""
-            by_number = dict(zip(loaded, values, strict=True))
-            return [by_number.get(number) for number in range(len(rows))]
-
-        everywhere = range(len(images))
-        made = {
-            "image": pack_pixels(spread(images[place] if place in moves else None for place in everywhere)),
-            "channel_sum": spread([int(value) for value in cv2.sumElems(image)[:3]] for image in images),
-            "key": spread(origin.key for origin in origins),
-            "like": spread(origin.like for origin in origins),
-            **{
-                name: pack_pixels(spread(getattr(found.get(place), name, None) for place in everywhere))
-                for name in PLANES
-            },
-        }
-        return pa.table({name: made[name] if name in made else rows[name] for name in SEGMENTED.names}, SEGMENTED)
+        keys = sorted({origin.key for origin in origins})
+        segmented = dict(zip(keys, self._segment([images[key] for key in keys]), strict=True))
+        return SegmentedFrames(rows=rows, runs=runs, origins=origins, segmented=segmented)
 
     def _segment(self, images: list[NDArray[np.uint8]]) -> list[Segmented]:
         size = self._card.input_size

@@ -79,7 +79,15 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         resources.num_networks, resources.device,
     )  # fmt: skip
     tasks = resources.data_cpus
-    record = JobRecord("predict", {"load": tasks, "infer": resources.num_networks, "describe": tasks, "write": tasks})
+    record = JobRecord(
+        "predict",
+        {
+            "load": tasks,
+            "infer": resources.num_networks,
+            "describe": resources.num_networks * resources.units_in_hand,
+            "write": tasks,
+        },
+    )
     success, already = fill(
         plan,
         lambda units: record.watch(_produce(config, checkpoint, precision, resources, plan, units)),

@@ -1,7 +1,8 @@
 """Frames that follow each other: which of them are segmented, whose mask the others take, and votes over time.
 
 Over the frames of a unit and, for votes, some of its neighbours: so all of it is decided by the plan. Only frames of
-one group and one size have to do with each other. Origins are traced in prediction actors, the rest is done in tasks.
+one group and one size have to do with each other. Runs in prediction actors: `trace_origins` before the network,
+`complete` behind it, in any number of threads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ def complete(
     origins: Sequence[Origin],
     runs: Sequence[range],
     segmented: Mapping[int, Segmented],
-    images: Sequence[Image | None],
+    images: Sequence[Image],
     *,
     smooth_frames: int,
     num_classes: int,
@@ -58,7 +59,7 @@ def complete(
         origins: Of each frame (`trace_origins`).
         runs: Which frames follow each other (`find_runs`).
         segmented: What was made of some of them, by position.
-        images: ``(H, W, 3)`` uint8 RGB frames; only those of `moving` are looked at.
+        images: ``(H, W, 3)`` uint8 RGB frames.
         smooth_frames: How many frames before and after each one vote (`vote`); 0 for none.
         num_classes: K.
     """
@@ -67,10 +68,8 @@ def complete(
         if origin.like != position:
             found.append(found[origin.like])
         elif origin.key != position:
-            image, key = images[position], images[origin.key]
-            assert image is not None
-            assert key is not None
-            found.append(segmented[origin.key].change(partial(follow_motion, motion=find_motion(image, key))))
+            motion = find_motion(images[position], images[origin.key])
+            found.append(segmented[origin.key].change(partial(follow_motion, motion=motion)))
         else:
             found.append(segmented[position])
     if smooth_frames:
@@ -85,16 +84,13 @@ def complete(
     ]
 
 
-def moving(origins: Sequence[Origin]) -> set[int]:
-    """Return the positions of the frames between which `complete` looks for motion."""
-    pairs = ((position, origin.key) for position, origin in enumerate(origins) if origin.like == position)
-    return {position for pair in pairs if pair[0] != pair[1] for position in pair}
-
-
-def find_runs(sizes: Sequence[tuple[int, int]], groups: Sequence[str]) -> list[range]:
+def find_runs(images: Sequence[Image], groups: Sequence[str]) -> list[range]:
     """Cut frames into runs of one group and size; a frame without a group (``""``) is a run of its own."""
     runs, first = [], 0
-    names = [(group, size) if group else number for number, (group, size) in enumerate(zip(groups, sizes, strict=True))]
+    names = [
+        (group, image.shape) if group else number
+        for number, (group, image) in enumerate(zip(groups, images, strict=True))
+    ]
     for _, members in groupby(names):
         runs.append(range(first, first := first + len(list(members))))
     return runs
@@ -136,7 +132,7 @@ def find_motion(image: Image, other: Image) -> NDArray[np.float32]:
     """Return ``(2, H, W)`` float32: the x and y of each pixel of a frame in another one, in px.
 
     Dense inverse search (Kroeger et al., ECCV 2016), in its fast setting of OpenCV. On one thread: its stripes, and so
-    its result, follow the number of threads.
+    its result, follow the number of threads. Where several call this at a time, OpenCV has one thread already.
     """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

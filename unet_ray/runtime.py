@@ -34,6 +34,8 @@ _RAY_ENVIRONMENT = {
 }
 _LOOK_EVERY_S = 5.0
 _LOCAL_CPUS = 4  # logical CPUs a laptop declares at least: with 2, trainers or actors can starve the data tasks
+_DATA_SHARE = 0.25  # of CPUs, where networks run on CPUs too
+_UNITS_PER_PREDICTOR = 16  # as many as take as long as it takes to start, where the network is narrow
 _MOST_CPUS_BESIDE_GPU = 4
 _OBJECT_STORE_BYTES = 2 * 2**30
 
@@ -240,18 +242,20 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
     )
 
 
-def plan_prediction(scaling: ScalingSection) -> Resources:
-    """Divide the cluster for prediction (see `divide`).
+def plan_prediction(scaling: ScalingSection, num_units: int | None = None) -> Resources:
+    """Divide the cluster, as it is, for prediction (see `divide_for_prediction`).
 
     Raises:
         ResourceError: It has too little, or not what is asked for.
     """
-    gather(scaling)
-    return divide_for_prediction(scaling, _nodes())
+    return divide_for_prediction(scaling, _nodes(), num_units)
 
 
-def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node]) -> Resources:
-    """Divide nodes; without ``scaling.predictors``, there is one per GPU or per two real cores.
+def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node], num_units: int | None = None) -> Resources:
+    """Divide nodes; without ``scaling.predictors``, there is one per GPU, or one for each core that data tasks leave.
+
+    On CPUs many networks of one thread are faster than few of many, which wait for each other at every layer. Each
+    takes seconds to start, so a job of few units, if their number is known, has fewer, of more threads.
 
     Beside a GPU, where masks are counted while the next ones are made, a predictor has up to four CPUs, as long as the
     data tasks keep half of all.
@@ -259,7 +263,7 @@ def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node]) -> Res
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     wanted = scaling.predictors
     if wanted is None:
-        wanted = gpus if _device(scaling, gpus) == "gpu" else max(1, min(cpus - 2, _real_cores(cpus) // 2))
+        wanted = gpus if _device(scaling, gpus) == "gpu" else _predictors(cpus, num_units)
     found = divide(scaling, wanted, "scaling.predictors", nodes)
     if found.device == "cpu":
         return found
@@ -267,6 +271,12 @@ def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node]) -> Res
     while sum(min(node.cpus // each, node.gpus) for node in nodes) < wanted:
         each -= 1
     return replace(found, cpus_per_network=each, data_cpus=cpus - wanted * each)
+
+
+def _predictors(cpus: int, num_units: int | None) -> int:
+    """Return how many predictors a job of so many units has on CPUs."""
+    cores = max(1, min(round((1 - _DATA_SHARE) * _real_cores(cpus)), cpus - 1))
+    return cores if num_units is None else min(cores, max(1, num_units // _UNITS_PER_PREDICTOR))
 
 
 def divide(scaling: ScalingSection, networks: int, key: str, nodes: Sequence[Node]) -> Resources:
@@ -288,7 +298,7 @@ def divide(scaling: ScalingSection, networks: int, key: str, nodes: Sequence[Nod
         raise ResourceError(
             f"{key}: {networks} need a CPU beside each GPU, the cluster has {places} such pairs; lower it or add CPUs"
         )
-    data_cpus = max(1, cpus // 4) if device == "cpu" else cpus - networks
+    data_cpus = min(max(1, int(_DATA_SHARE * cpus)), cpus - networks) if device == "cpu" else cpus - networks
     share = 1 if device == "gpu" else (cpus - data_cpus) // networks
     each = next(each for each in range(share, 0, -1) if sum(node.cpus // each for node in nodes) >= networks)
     threads = max(1, min(each, _real_cores(cpus) // networks))

@@ -31,7 +31,7 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: 
     pipeline.infer = infer  # type: ignore[assignment]
     pipeline.collect = collect  # type: ignore[assignment]
     runtime.require_cpus = lambda scaling: 1
-    runtime.plan_prediction = lambda scaling: Resources(  # type: ignore[assignment]
+    runtime.plan_prediction = lambda *_: Resources(  # type: ignore[assignment]
         device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
     )
     try:

@@ -2,7 +2,7 @@ import pytest
 
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError
-from unet_ray.runtime import Node, Resources, divide, divide_for_prediction, divide_for_training
+from unet_ray.runtime import Node, Resources, divide, divide_for_prediction, divide_for_training, this_machine
 
 KEY = "scaling.num_workers"
 
@@ -125,6 +125,7 @@ def test_a_cluster_without_room_for_an_elastic_run_is_refused(
         (with_gpus((4, 2), (28, 0)), 2, 28, 2),  # of many CPUs, few beside the GPUs
         (with_gpus((2, 1)), 1, 1, 2),
         (cluster(16), 1, 4, 2),
+        (cluster(1, 1), 1, 1, 2),
     ],
 )
 def test_a_predictor_has_cpus_to_count_with_beside_its_gpu(
@@ -132,3 +133,26 @@ def test_a_predictor_has_cpus_to_count_with_beside_its_gpu(
 ) -> None:
     found = divide_for_prediction(ScalingSection(), nodes)
     assert (found.cpus_per_network, found.data_cpus, found.units_in_hand) == (cpus_per_network, data_cpus, in_hand)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "num_units", "networks", "threads"),
+    [
+        (cluster(16), None, 12, 1), (cluster(16), 10_000, 12, 1), (cluster(16), 64, 4, 3), (cluster(16), 3, 1, 12),
+        (cluster(8, 8), 1000, 12, 1), (cluster(2), None, 1, 1), (cluster(64), 100_000, 48, 1),
+    ],
+)  # fmt: skip
+def test_cpus_that_data_tasks_leave_have_a_predictor_each_unless_the_job_is_short(
+    nodes: list[Node], num_units: int | None, networks: int, threads: int
+) -> None:
+    found = divide_for_prediction(ScalingSection(), nodes, num_units)
+    assert (found.num_networks, found.threads_per_network) == (networks, threads)
+
+
+@pytest.mark.parametrize(("cores", "num_units", "networks", "threads"), [(2, 500, 2, 1), (2, 20, 1, 2), (1, 500, 1, 1)])
+def test_a_small_machine_has_no_more_predictors_than_cores(
+    cores: int, num_units: int, networks: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_ray.runtime.os.cpu_count", lambda: cores)
+    found = divide_for_prediction(ScalingSection(), [this_machine()], num_units)
+    assert (found.num_networks, found.threads_per_network) == (networks, threads)

@@ -69,14 +69,15 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     started = time.monotonic()
     checkpoint = open_model(config)
     classes = checkpoint.card.class_map
-    resources = runtime.plan_prediction(config.scaling)
-    device = torch.device("cuda" if resources.device == "gpu" else "cpu")
+    runtime.gather(config.scaling)
+    device = torch.device("cuda" if runtime.plan_prediction(config.scaling).device == "gpu" else "cpu")
     precision = resolve_precision(config.scaling.precision, device)
     plan = plan_predictions(config, checkpoint, precision)
+    resources = runtime.plan_prediction(config.scaling, len(plan.units(range(plan.num_shards))))
     logger.info(
-        "%d frames by %s (epoch %d) in %s on %d %s predictor(s)",
+        "%d frames by %s (epoch %d) in %s on %d %s predictor(s) of %d thread(s)",
         plan.num_rows, storage.name(checkpoint.info.uri), checkpoint.info.epoch, precision,
-        resources.num_networks, resources.device,
+        resources.num_networks, resources.device, resources.threads_per_network,
     )  # fmt: skip
     tasks = resources.data_cpus
     record = JobRecord(

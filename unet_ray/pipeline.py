@@ -32,9 +32,6 @@ Describe = Callable[[Any, range], pa.Table]
 """What `Infer` made of a unit to the finished rows of the unit, whose numbers are given; others serve them."""
 
 _MOST_TASKS = 20_000
-_WRITE_CPUS = (
-    0.5  # writing waits for the store; and tasks of one size would be fused, with all planes of a part in hand
-)
 _PROGRESS_TIMEOUT_S = 1800
 
 

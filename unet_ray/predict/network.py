@@ -33,7 +33,7 @@ class Network:
     ) -> None:
         """Load and verify the checkpoint."""
         torch.set_num_threads(threads)
-        cv2.setNumThreads(1)  # beside these, there are as many as there is to do
+        cv2.setNumThreads(1)  # enough threads describe frames, each on its own
         loaded = load_checkpoint(checkpoint, optimizer=False)
         self._card = loaded.card
         self._section = section

@@ -76,7 +76,8 @@ def infer(
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ActorPoolStrategy(
-            size=resources.num_networks,
+            min_size=resources.num_networks,
+            max_size=resources.num_networks + resources.spare_networks,
             max_concurrent_calls_per_actor=resources.units_in_hand,
             enable_true_multi_threading=True,
         ),

@@ -42,13 +42,17 @@ _OBJECT_STORE_BYTES = 2 * 2**30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """What runs where: ``num_networks`` processes on ``device``, each with its CPUs and threads, and data tasks."""
+    """What runs where: ``num_networks`` processes on ``device``, each with its CPUs and threads, and data tasks.
+
+    As many as ``spare_networks`` more may start while data tasks leave CPUs idle.
+    """
 
     device: Literal["cpu", "gpu"]
     num_networks: int
     cpus_per_network: int
     threads_per_network: int
     data_cpus: int
+    spare_networks: int = 0
 
     @property
     def units_in_hand(self) -> int:
@@ -263,19 +267,20 @@ def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node], num_un
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     wanted = scaling.predictors
     if wanted is None:
-        wanted = gpus if _device(scaling, gpus) == "gpu" else _predictors(cpus, num_units)
+        wanted = gpus if _device(scaling, gpus) == "gpu" else _predictors(cpus, num_units, _DATA_SHARE)
     found = divide(scaling, wanted, "scaling.predictors", nodes)
     if found.device == "cpu":
-        return found
+        spare = 0 if scaling.predictors else _predictors(cpus, num_units, data_share=0) - wanted
+        return replace(found, spare_networks=spare)
     each = min(_MOST_CPUS_BESIDE_GPU, max(1, cpus // (2 * wanted)))
     while sum(min(node.cpus // each, node.gpus) for node in nodes) < wanted:
         each -= 1
     return replace(found, cpus_per_network=each, data_cpus=cpus - wanted * each)
 
 
-def _predictors(cpus: int, num_units: int | None) -> int:
-    """Return how many predictors a job of so many units has on CPUs."""
-    cores = max(1, min(round((1 - _DATA_SHARE) * _real_cores(cpus)), cpus - 1))
+def _predictors(cpus: int, num_units: int | None, data_share: float) -> int:
+    """Return how many predictors a job of so many units has on CPUs of which data tasks take a share."""
+    cores = max(1, min(round((1 - data_share) * _real_cores(cpus)), cpus - 1))
     return cores if num_units is None else min(cores, max(1, num_units // _UNITS_PER_PREDICTOR))
 
 

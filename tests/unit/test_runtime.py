@@ -136,17 +136,19 @@ def test_a_predictor_has_cpus_to_count_with_beside_its_gpu(
 
 
 @pytest.mark.parametrize(
-    ("nodes", "num_units", "networks", "threads"),
+    ("nodes", "num_units", "networks", "threads", "spare"),
     [
-        (cluster(16), None, 12, 1), (cluster(16), 10_000, 12, 1), (cluster(16), 64, 4, 3), (cluster(16), 3, 1, 12),
-        (cluster(8, 8), 1000, 12, 1), (cluster(2), None, 1, 1), (cluster(64), 100_000, 48, 1),
+        (cluster(16), None, 12, 1, 3), (cluster(16), 10_000, 12, 1, 3), (cluster(16), 64, 4, 3, 0),
+        (cluster(16), 3, 1, 12, 0), (cluster(8, 8), 1000, 12, 1, 3), (cluster(2), None, 1, 1, 0),
+        (cluster(64), 100_000, 48, 1, 15),
     ],
 )  # fmt: skip
 def test_cpus_that_data_tasks_leave_have_a_predictor_each_unless_the_job_is_short(
-    nodes: list[Node], num_units: int | None, networks: int, threads: int
+    nodes: list[Node], num_units: int | None, networks: int, threads: int, spare: int
 ) -> None:
     found = divide_for_prediction(ScalingSection(), nodes, num_units)
-    assert (found.num_networks, found.threads_per_network) == (networks, threads)
+    assert (found.num_networks, found.threads_per_network, found.spare_networks) == (networks, threads, spare)
+    assert divide_for_prediction(ScalingSection(predictors=2), cluster(16), num_units).spare_networks == 0
 
 
 @pytest.mark.parametrize(("cores", "num_units", "networks", "threads"), [(2, 500, 2, 1), (2, 20, 1, 2), (1, 500, 1, 1)])
@@ -155,4 +157,4 @@ def test_a_small_machine_has_no_more_predictors_than_cores(
 ) -> None:
     monkeypatch.setattr("unet_ray.runtime.os.cpu_count", lambda: cores)
     found = divide_for_prediction(ScalingSection(), [this_machine()], num_units)
-    assert (found.num_networks, found.threads_per_network) == (networks, threads)
+    assert (found.num_networks, found.threads_per_network, found.spare_networks) == (networks, threads, 0)

@@ -79,13 +79,13 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         plan.num_rows, storage.name(checkpoint.info.uri), checkpoint.info.epoch, precision,
         resources.num_networks, resources.device, resources.threads_per_network,
     )  # fmt: skip
-    tasks = resources.data_cpus
+    tasks, networks = resources.data_cpus, resources.num_networks + resources.spare_networks
     record = JobRecord(
         "predict",
         {
             "load": tasks,
-            "infer": resources.num_networks,
-            "describe": resources.num_networks * resources.units_in_hand,
+            "infer": networks,
+            "describe": networks * resources.units_in_hand,
             "write": tasks,
         },
     )

@@ -35,6 +35,7 @@ STAGES = {
     "plan": "frames and a checkpoint in, how long predict will take and what it will cost out",
     "predict": "frames and a checkpoint in, masks and counts out, exactly once",
     "report": "history and predictions in, one HTML page out",
+    "pipeline": "prepare, train, predict and report in a row; what is complete is left alone",
 }
 _ON_RAY = {
     "labels": "unet_ray.doctor.run",
@@ -42,6 +43,7 @@ _ON_RAY = {
     "train": "unet_ray.train.run",
     "tune": "unet_ray.tuning",
     "predict": "unet_ray.predict.run",
+    "pipeline": "unet_ray.stages",
 }
 _HERE = {
     "augment": "unet_ray.sheet.run",
@@ -210,13 +212,15 @@ def _run(stage: str, config: Config) -> Mapping[str, Any]:
     from unet_ray import runtime, storage
 
     outputs = {
-        "labels": f"{config.run_uri}/labels",
-        "prepare": config.dataset_uri,
-        "train": config.train_uri,
-        "tune": f"{config.run_uri}/tune",
-        "predict": config.predictions_uri,
+        "labels": [f"{config.run_uri}/labels"],
+        "prepare": [config.dataset_uri],
+        "train": [config.train_uri],
+        "tune": [f"{config.run_uri}/tune"],
+        "predict": [config.predictions_uri],
+        "pipeline": [config.run_uri, config.predictions_uri],
     }
-    storage.check_output(outputs[stage], exclusive=not config.run.single_writer)
+    for uri in outputs[stage]:
+        storage.check_output(uri, exclusive=not config.run.single_writer)
     with runtime.connected(meanwhile=lambda: import_module(_ON_RAY[stage])):
         return dataclasses.asdict(import_module(_ON_RAY[stage]).run(config))
 

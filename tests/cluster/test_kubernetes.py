@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "cluster/kuberay"
 CRDS = Path(os.environ.get("UNET_RAY_DATA") or ROOT.parent / "shared/data").parent / "reference/kuberay"
-STAGES = ("prepare", "train", "predict", "report")
+STAGES = ("prepare", "train", "predict", "report", "pipeline")
 OVERLAYS = ("base", "gpu", "spot")
 KUBERNETES = "1.32"
 Manifest = dict[str, Any]

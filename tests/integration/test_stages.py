@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.conftest import run_all, tiny_config
+from tests.integration.conftest import tiny_config
 from tests.unit.image_files import encode
-from unet_ray import compare, drift, prepare, storage
+from unet_ray import compare, drift, prepare, stages, storage
 from unet_ray.checkpoint import find_checkpoint
 from unet_ray.config import Config
 from unet_ray.datasets import synthetic
@@ -30,12 +30,12 @@ SUMS = ["channel_sum", "class_pixels", "confusion", "calibration", "confidence_s
 MASKS = ["row_id", "image_id", "group", "frame", "pred_mask", *SUMS]
 
 
-def test_the_four_stages_give_the_same_results_in_s3_as_on_disk(
+def test_a_pipeline_of_the_four_stages_gives_the_same_results_in_s3_as_they_do_on_disk(
     finished: tuple[Config, predict.PredictResult], tmp_path: Path, s3_bucket: str
 ) -> None:
     local, here = finished
     remote = tiny_config(tmp_path, run__storage=s3_bucket)
-    there = run_all(remote)
+    there = stages.run(remote).predict
 
     assert here.frames == there.frames == 7
     assert (here.miou, here.pixel_accuracy) == (there.miou, there.pixel_accuracy)
@@ -71,6 +71,13 @@ def test_finished_stages_are_left_alone_and_other_settings_are_refused_by_name(
     assert again.already_complete
     assert again.checkpoint == find_checkpoint(config.train_uri, "best").info.uri
     assert predict.run(config) == predict.PredictResult(**{**vars(result), "already_complete": True})
+    everything = stages.run(config)
+    assert everything.prepare is not None
+    assert everything.prepare.already_complete
+    assert (everything.train, everything.predict) == (again, predict.run(config))
+    elsewhere = stages.run(replace(config, data=replace(config.data, dataset=config.dataset_uri)))
+    assert elsewhere.prepare is None
+    assert elsewhere.report == everything.report
     with pytest.raises(PlanMismatchError, match=r"optim\.lr: .* was begun with 0\.002, this job has 0\.01"):
         train.run(tiny_config(root, optim__lr="0.01"))
     with pytest.raises(PlanMismatchError, match=r"data\.resize: .* was begun with null, this job has \[48, 48\]"):
@@ -198,13 +205,13 @@ def test_every_output_carries_its_resolved_configuration_and_plain_columns(
     assert stats["splits"]["train"]["ok"] == 21
     assert stats["input"]["split"]["rows"] == {"train": 21, "val": 7, "test": 0}
     both = {"load", "write"}
-    for uri, stages in ((config.dataset_uri, both), (config.predictions_uri, both | {"infer", "describe"})):
+    for uri, wanted in ((config.dataset_uri, both), (config.predictions_uri, both | {"infer", "describe"})):
         job = read_job(uri)
         assert job is not None
         assert job["rows"] == open_table(uri).success.num_rows
-        assert set(job["stages"]) == stages
-        assert all(stage["seconds"] > 0 and stage["cpu_seconds"] > 0 for stage in job["stages"].values())
-        assert job["stages"]["load"]["bytes_read"] > 0
+        assert set(job["wanted"]) == stages
+        assert all(stage["seconds"] > 0 and stage["cpu_seconds"] > 0 for stage in job["wanted"].values())
+        assert job["wanted"]["load"]["bytes_read"] > 0
     part = open_table(config.predictions_uri).part_uris()[0]
     assert not any("extension" in str(field.type) for field in pq.read_schema(part))
 

@@ -209,9 +209,9 @@ def test_every_output_carries_its_resolved_configuration_and_plain_columns(
         job = read_job(uri)
         assert job is not None
         assert job["rows"] == open_table(uri).success.num_rows
-        assert set(job["wanted"]) == stages
-        assert all(stage["seconds"] > 0 and stage["cpu_seconds"] > 0 for stage in job["wanted"].values())
-        assert job["wanted"]["load"]["bytes_read"] > 0
+        assert set(job["stages"]) == wanted
+        assert all(stage["seconds"] > 0 and stage["cpu_seconds"] > 0 for stage in job["stages"].values())
+        assert job["stages"]["load"]["bytes_read"] > 0
     part = open_table(config.predictions_uri).part_uris()[0]
     assert not any("extension" in str(field.type) for field in pq.read_schema(part))
 

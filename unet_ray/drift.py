@@ -30,10 +30,10 @@ from unet_ray.table.read import Table, open_predictions
 _SHOWN = 10
 _SUMS = ("channel_sum", "class_pixels", "confidence_sum")
 _COLUMNS = ("status", "group", "height", "width", "entropy_sum", *_SUMS)
-_SEEN_BY = tuple(f"predict.{name}" for name in ("checkpoint", "flips", "scales", "segment_every", "smooth_frames"))
 _PLAIN: Mapping[str, Any] = {
     "predict.flips": "none", "predict.scales": [1.0], "predict.segment_every": 1, "predict.smooth_frames": 0,
 }  # fmt: skip
+_SEEN_BY = ("predict.checkpoint", *_PLAIN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

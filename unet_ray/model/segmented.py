@@ -25,8 +25,5 @@ class Segmented:
 
     def change(self, change_plane: Callable[[Plane], Plane]) -> "Segmented":
         """Return the same with each plane changed in one way."""
-        planes = {name: getattr(self, name) for name in PLANES}
+        planes = {field.name: getattr(self, field.name) for field in fields(self)}
         return Segmented(**{name: change_plane(plane) for name, plane in planes.items() if plane is not None})
-
-
-PLANES = tuple(field.name for field in fields(Segmented))

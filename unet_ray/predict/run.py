@@ -69,7 +69,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     started = time.monotonic()
     checkpoint = open_model(config)
     classes = checkpoint.card.class_map
-    runtime.gather(config.scaling)
+    runtime.gather(config.scaling)  # and see that they are enough, before anything is listed
     device = torch.device("cuda" if runtime.plan_prediction(config.scaling).device == "gpu" else "cpu")
     precision = resolve_precision(config.scaling.precision, device)
     plan = plan_predictions(config, checkpoint, precision)

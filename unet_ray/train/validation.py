@@ -42,6 +42,7 @@ class Validation:
         """Count a batch of frames with truth (`frames.FRAMES`); those that did not load are left out."""
         num_classes = len(self.confusion_KK)
         frames = [frame for frame in view_frames(rows) if frame is not None]
+        numbers = []
         for (image, truth), found in zip(frames, segmenter.segment([image for image, _ in frames]), strict=True):
             assert truth is not None
             assert found.confidence is not None
@@ -53,15 +54,18 @@ class Validation:
             miou = score(confusion_KK).miou
             if miou is not None:
                 self.quality += count_frame(confident_miou(pixels_K.tolist(), confidence_sum_K.tolist()), miou)
-            self.levels_FL += count_levels(
-                find_levels(
-                    pixels_N=np.array([found.mask.size]),
-                    channel_sum_N3=np.array([cv2.sumElems(image)[:3]], np.int64),
-                    confidence_sum_NK=confidence_sum_K[None],
-                    entropy_sum_N=np.array([found.entropy.sum(dtype=np.int64)]),
-                    class_pixels_NK=pixels_K[None],
-                )
+            entropy_sum = found.entropy.sum(dtype=np.int64)
+            numbers.append((found.mask.size, cv2.sumElems(image)[:3], confidence_sum_K, entropy_sum, pixels_K))
+        if numbers:
+            pixels_N, channel_sum_N3, confidence_sum_NK, entropy_sum_N, class_pixels_NK = zip(*numbers, strict=True)
+            levels_FN = find_levels(
+                pixels_N=np.array(pixels_N),
+                channel_sum_N3=np.array(channel_sum_N3, np.int64),
+                confidence_sum_NK=np.array(confidence_sum_NK),
+                entropy_sum_N=np.array(entropy_sum_N),
+                class_pixels_NK=np.array(class_pixels_NK),
             )
+            self.levels_FL += count_levels(levels_FN)
 
     def sum_up(self, device: torch.device) -> None:
         """Add up over all ranks; all of them call it."""

@@ -19,14 +19,20 @@ from unet_ray.table.read import open_table
 ONE = Resources(device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1)
 
 
-class SlowNetwork:
-    """Takes its time, and leaves a trace of the process it was in."""
+class BusyNetwork:
+    """Leaves a trace of the process it is in, and is busy until there are as many as it was told to wait for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, others: int) -> None:
+        self._folder = folder
+        self._others = others
         (folder / str(os.getpid())).touch()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        time.sleep(0.4)
+        time.sleep(0.1)
+        deadline = time.monotonic() + 120
+        while len(list(self._folder.iterdir())) <= self._others and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._others = 0
         return rows
 
 
@@ -50,8 +56,8 @@ def test_a_pool_grows_as_far_as_it_may_and_the_table_is_the_same(
         lambda units: (
             part
             for part, _ in pipeline.infer(
-                plan, units, load, SlowNetwork, {"folder": tmp_path / "seen"}, describe, resources,
-                units_per_task=1, units_per_part=20,
+                plan, units, load, BusyNetwork, {"folder": tmp_path / "seen", "others": min(1, most - 1)},
+                describe, resources, units_per_task=1, units_per_part=20,
             )
         ),
         limits=QuarantineLimits(fraction=0.5),

@@ -1,7 +1,10 @@
 """What a train worker is fed by the real Ray Data, over more batches than one execution carries."""
 
+from collections.abc import Iterator
+
 import pytest
 import ray
+from ray.data import DataContext
 
 from unet_ray.config import Config
 from unet_ray.config_input import ImagesSection
@@ -24,6 +27,14 @@ def source(finished: tuple[Config, PredictResult]) -> Source:
     )  # fmt: skip
 
 
+@pytest.fixture
+def own_settings() -> Iterator[None]:
+    """Keep what a train worker sets for Ray Data in its own process from the tests that follow."""
+    with DataContext.current(DataContext.get_current().copy()):
+        yield
+
+
+@pytest.mark.usefixtures("own_settings")
 def test_executions_follow_each_other_with_every_batch_once(source: Source) -> None:
     schedule = Schedule(
         num_train=21, num_eval=7, batch_size=2, batches_per_step=1, eval_batch_size=7, epochs=EPOCHS, eval_every=1,

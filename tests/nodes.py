@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -23,16 +23,20 @@ class Nodes:
     of them is ``environment``.
     """
 
-    def __init__(self, *others: int, head: int) -> None:
-        """Take the CPUs of each node."""
-        self._cpus, self._head_cpus = others, head
+    def __init__(self, *others: int, head: int, dashboard: bool = False) -> None:
+        """Take the CPUs of each node, and whether jobs can be submitted, to the URL ``dashboard``."""
+        self._cpus, self._head_cpus, self._has_dashboard = others, head, dashboard
 
     def __enter__(self) -> Self:
         self._token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        (port,) = free_ports(1)
+        port, *more = free_ports(4)
+        names = ("dashboard-port", "dashboard-agent-listen-port", "metrics-export-port")
+        served = [f"--{name}={at}" for name, at in zip(names, more, strict=True)]
+        self.dashboard = f"http://127.0.0.1:{more[0]}"
         self._head = self._start(
-            f"--num-cpus={self._head_cpus}", "--head", f"--port={port}", "--include-dashboard=false"
-        )
+            f"--num-cpus={self._head_cpus}", "--head", f"--port={port}",
+            *(served if self._has_dashboard else ["--include-dashboard=false"]),
+        )  # fmt: skip
         address = f"{get_node_ip_address()}:{port}"
         self._join = f"--address={address}"
         self._others = [self._start(f"--num-cpus={cpus}", self._join) for cpus in self._cpus]
@@ -70,14 +74,21 @@ class Nodes:
         return start_node(*arguments, environment=self._token)
 
 
-def start_node(*arguments: str, environment: Mapping[str, str]) -> psutil.Popen:
-    """Start a node with ``ray start`` and return its process once it runs."""
+def start_node(*arguments: str, environment: Mapping[str, str], host: Sequence[str] = ()) -> psutil.Popen:
+    """Start a node with ``ray start`` and return its process once it runs.
+
+    Args:
+        arguments: Of the command.
+        environment: What its processes have beside this one's variables.
+        host: A command that runs another one elsewhere.
+    """
     node = psutil.Popen(
         [
-            str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
+            *host, str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
             f"--object-store-memory={256 * 2**20}", *arguments,
         ],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
     )  # fmt: skip
     said = []
     for line in node.stdout:

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +15,11 @@ from unet_ray.errors import ResourceError
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray gives the driver of a submitted job, under this very name
 _CLIENT_PORT = 10001
 _ANSWER_S = 10.0
+
+
+def is_submitted(environment: Mapping[str, str]) -> bool:
+    """Tell whether this process is the driver of a submitted job."""
+    return _SUBMITTED in environment
 
 
 def check_address(environment: Mapping[str, str]) -> None:
@@ -29,23 +34,45 @@ def check_address(environment: Mapping[str, str]) -> None:
             listens there, which Ray would find out after minutes.
     """
     address = environment.get("RAY_ADDRESS", "")
-    if address in ("", "local", "auto") or _SUBMITTED in environment:
+    if address in ("", "local", "auto") or is_submitted(environment):
         return
+    fix = "check the address, or unset RAY_ADDRESS to start Ray on this machine"
+    check_reachable("RAY_ADDRESS", address, _CLIENT_PORT, environment, fix)
+
+
+def check_reachable(name: str, address: str, default_port: int, environment: Mapping[str, str], fix: str) -> None:
+    """Refuse an address at which nothing answers, and one on another machine where no token is used.
+
+    Args:
+        name: What the user calls the address.
+        address: ``host:port``, or a URL.
+        default_port: Where the address has none.
+        environment: Says whether a token is used.
+        fix: What to do where nothing answers.
+
+    Raises:
+        ResourceError: As above.
+    """
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
-        host, port = parts.hostname or "", parts.port or _CLIENT_PORT
+        host, port = parts.hostname or "", parts.port or default_port
     except ValueError:
-        raise ResourceError(f"RAY_ADDRESS: must be host:port of a Ray head, got {address!r}") from None
+        raise ResourceError(f"{name}: must be host:port of a Ray head, got {address!r}") from None
     if not _is_loopback(host) and environment.get("RAY_AUTH_MODE", "").lower() != "token":
         raise ResourceError(
-            f"RAY_ADDRESS: {host} is another machine, and without a token whoever reaches that cluster runs code on "
+            f"{name}: {host} is another machine, and without a token whoever reaches that cluster runs code on "
             "it; start it with RAY_AUTH_MODE=token, export the same here, and put its token in ~/.ray/auth_token"
         )
     try:
         socket.create_connection((host, port), timeout=_ANSWER_S).close()
     except OSError as error:
-        fix = "check the address, or unset RAY_ADDRESS to start Ray on this machine"
-        raise ResourceError(f"RAY_ADDRESS: no Ray answers at {host}:{port} ({error}); {fix}") from None
+        raise ResourceError(f"{name}: no Ray answers at {host}:{port} ({error}); {fix}") from None
+
+
+def use_token(environment: MutableMapping[str, str]) -> None:
+    """Have Ray use the token that there is, unless the environment says how to get in."""
+    if "RAY_AUTH_MODE" not in environment and (environment.get("RAY_AUTH_TOKEN") or _token_path(environment).exists()):
+        environment["RAY_AUTH_MODE"] = "token"
 
 
 def make_token(environment: Mapping[str, str]) -> None:
@@ -58,7 +85,7 @@ def make_token(environment: Mapping[str, str]) -> None:
     """
     if environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
-    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or f"{environment.get('HOME', '')}/.ray/auth_token")
+    path = _token_path(environment)
     try:
         if not path.exists():
             _create_private(path, secrets.token_hex(32))
@@ -70,6 +97,10 @@ def make_token(environment: Mapping[str, str]) -> None:
             f"{path}: Ray's token cannot be kept there: {error.strerror}; set HOME or RAY_AUTH_TOKEN_PATH to a place "
             "that can be written"
         ) from None
+
+
+def _token_path(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("RAY_AUTH_TOKEN_PATH") or f"{environment.get('HOME', '')}/.ray/auth_token")
 
 
 def _create_private(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from unet_ray import __version__
+from unet_ray.access import is_submitted
 from unet_ray.config import Config
 from unet_ray.config_file import leaves, load_config, nearest, sections
 from unet_ray.config_training import ClassWeights
@@ -51,6 +52,9 @@ _HERE = {
     "plan": "unet_ray.predict.forecast",
     "report": "unet_ray.report.run",
 }
+_SUBMIT = "one of the above as a job of a cluster, followed to its end"
+_SUBMIT_USAGE = "unet-ray submit [--address URL] [--env NAME] [--no-wait] STAGE CONFIG [--section.key VALUE ...]"
+_DASHBOARD = "http://127.0.0.1:8265"
 _VERIFY = "re-hash and recount a dataset or predictions table"
 _COMPARE = "two predictions of the same frames in, how far they agree and what changed most out"
 _DRIFT = "predictions in, how far their frames have shifted from those of the validation, or of other predictions, out"
@@ -65,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in STAGES:
         return run_stage(arguments[0], arguments[1:])
+    if arguments and arguments[0] == "submit":
+        return _submit(arguments[1:])
     return stoppable(partial(_run_command, arguments), shlex.join(["unet-ray", *arguments]))
 
 
@@ -76,7 +82,8 @@ def run_stage(stage: str, argv: Sequence[str] | None = None) -> int:
         argv: Arguments of ``unet-ray STAGE``; None takes those of the process, which is a script of ``jobs/``.
     """
     command = ["python", *sys.argv] if argv is None else ["unet-ray", stage, *argv]
-    return stoppable(partial(_run_stage, stage, argv), shlex.join(command))
+    resume = "submit it again" if is_submitted(os.environ) else shlex.join(command)
+    return stoppable(partial(_run_stage, stage, argv), resume)
 
 
 def _run_command(arguments: Sequence[str]) -> int:
@@ -85,6 +92,7 @@ def _run_command(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, purpose in STAGES.items():
         commands.add_parser(name, help=purpose, add_help=False)
+    commands.add_parser("submit", help=_SUBMIT, add_help=False)
     verify = commands.add_parser("verify", help=_VERIFY, description=_VERIFY)
     verify.add_argument("uri", help="URI of the table")
     verify.add_argument("--gc", action="store_true", help="delete parts that no manifest lists")
@@ -131,21 +139,65 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 
 def _run_stage(stage: str, argv: Sequence[str] | None) -> int:
-    parser = stage_parser(stage)
     try:
-        namespace, unknown = parser.parse_known_args(argv)
-        if unknown:
-            option = unknown[0].partition("=")[0]
-            hint = nearest(option.lstrip("-"), prefix="--")
-            raise ConfigError(f"{option}: no such option{hint} (see unet-ray {stage} --help)")
-        options = vars(namespace)
-        path = options.pop("config")
-        kinds = {key: field.type for key, field, _ in leaves()}
-        typed = {key: _as_yaml(value, kinds[key]) for key, value in options.items() if value is not None}
-        config = _absolute(load_config(path, typed))
+        config = _absolute(_read_config(stage, argv)[2])
     except UnetRayError as error:
         return _fail(error)
     return _guarded(lambda: _run(stage, config))
+
+
+def _read_config(stage: str, argv: Sequence[str] | None) -> tuple[str, list[str], Config]:
+    """Return the path of the configuration file, as typed, the flags, a word for each, and what they all say."""
+    namespace, unknown = stage_parser(stage).parse_known_args(argv)
+    if unknown:
+        option = unknown[0].partition("=")[0]
+        hint = nearest(option.lstrip("-"), prefix="--")
+        raise ConfigError(f"{option}: no such option{hint} (see unet-ray {stage} --help)")
+    options = vars(namespace)
+    path = options.pop("config")
+    kinds = {key: field.type for key, field, _ in leaves()}
+    typed = {key: _as_yaml(value, kinds[key]) for key, value in options.items() if value is not None}
+    return path, [f"--{key}={value}" for key, value in typed.items()], load_config(path, typed)
+
+
+def _submit(arguments: Sequence[str]) -> int:
+    """Run ``unet-ray submit``: what is wrong with the command or the configuration is said before anything is sent."""
+    parser = _Parser(prog="unet-ray submit", description=_SUBMIT, usage=_SUBMIT_USAGE, allow_abbrev=False)
+    parser.add_argument(
+        "--address", metavar="URL", help=f"of the cluster's dashboard [$RAY_API_SERVER_ADDRESS, {_DASHBOARD}]"
+    )
+    parser.add_argument(
+        "--env",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a variable of here that the job is to have; repeatable",
+    )
+    parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
+    parser.add_argument("stage", metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("command", metavar="CONFIG ...", nargs=argparse.REMAINDER, help="as in unet-ray STAGE")
+    try:
+        options = parser.parse_args(arguments)
+        if options.stage not in STAGES:
+            raise ConfigError(
+                f"{options.stage}: no such stage; take one of {', '.join(STAGES)} (see {parser.prog} --help)"
+            )
+        path, flags, config = _read_config(options.stage, options.command)
+    except ConfigError as error:
+        return _fail(error)
+    address = options.address or os.environ.get("RAY_API_SERVER_ADDRESS") or _DASHBOARD
+    from unet_ray import submit
+
+    name = submit.new_name(options.stage)
+
+    def work() -> Mapping[str, Any]:
+        variables = submit.pick_variables(options.env, os.environ)
+        job = submit.Job(name=name, stage=options.stage, config_file=path, flags=flags, variables=variables)
+        submit.check_places(config)
+        return dataclasses.asdict(submit.run(address, job, os.environ, wait=not options.no_wait))
+
+    follow = f"ray job logs --follow {name} --address {address} (the job runs on)"
+    return stoppable(partial(_guarded, work, lambda result: result["exit_code"] or 0), follow)
 
 
 def stage_parser(stage: str) -> argparse.ArgumentParser:
@@ -287,13 +339,9 @@ def _gate_drift(at_most: float | None, result: Mapping[str, Any]) -> int:
 def _guarded(work: Callable[[], Mapping[str, Any]], code: Callable[[Mapping[str, Any]], int] = lambda result: 0) -> int:
     """Do the work with logging set up and output kept apart; turn errors into one line and a code."""
     out = sys.stdout
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    ours = logging.getLogger("unet_ray")
-    ours.handlers, ours.propagate = [handler], False
-    ours.setLevel(logging.INFO)
-    for noisy in ("ray", "ray.data", "ray.train"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    from unet_ray.logs import set_up_logging
+
+    set_up_logging(os.environ)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             result = work()
@@ -309,16 +357,8 @@ def _guarded(work: Callable[[], Mapping[str, Any]], code: Callable[[Mapping[str,
     return code(result)
 
 
-class _OneLine(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return _printable(super().formatMessage(record))
-
-
-def _printable(text: str) -> str:
-    """Escape what could forge a line or drive a terminal: names of files and words of stores are not ours."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def _fail(error: UnetRayError) -> int:
-    sys.stderr.write(f"error: {_printable(' '.join(str(error).split()))}\n")
+    from unet_ray.logs import complain
+
+    complain(str(error), os.environ)
     return 2

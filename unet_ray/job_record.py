@@ -11,6 +11,17 @@ from typing import Any
 
 from unet_ray import storage
 from unet_ray.errors import NotFoundError
+from unet_ray.monitoring import (
+    BYTES_READ,
+    BYTES_WRITTEN,
+    OUTLASTED,
+    PIXELS,
+    PROCESSES,
+    ROWS,
+    STAGE_CPU_SECONDS,
+    STAGE_SECONDS,
+    Monitor,
+)
 from unet_ray.spending import Spending, Spent
 from unet_ray.table.parts import Part
 
@@ -20,16 +31,18 @@ _FILE = "job.json"
 
 
 class JobRecord:
-    """Adds up the messages of one run of a job, from the moment it is made."""
+    """Adds up the messages of one run of a job, from the moment it is made, and sends them to `monitoring`."""
 
-    def __init__(self, job: str, processes: Mapping[str, int]) -> None:
+    def __init__(self, job: str, run: str, processes: Mapping[str, int]) -> None:
         """Begin a record.
 
         Args:
             job: Name of the command.
+            run: Name of the experiment.
             processes: Names of its stages, and how many processes each can have at a time.
         """
         self._job = job
+        self._monitor = Monitor(job, run)
         self._processes = processes
         self._begun_at = datetime.now(UTC)
         self._begun = time.monotonic()
@@ -49,6 +62,7 @@ class JobRecord:
             self._bytes_written += part.size_bytes
             for stage, spent in spending.items():
                 self._spending[stage] += spent
+            self._send(part, spending)
             yield part
 
     def write(self, uri: str) -> None:
@@ -58,6 +72,19 @@ class JobRecord:
         document = self._document()
         storage.write(f"{uri}/{_FILE}", json.dumps(document, indent=1).encode())
         logger.info("%s: %s", self._job, describe_job(document))
+
+    def _send(self, part: Part, spending: Spending) -> None:
+        send = self._monitor.send
+        send(ROWS, part.num_ok, status="ok")
+        send(ROWS, part.num_rows - part.num_ok, status="quarantined")
+        send(PIXELS, part.num_pixels)
+        send(BYTES_WRITTEN, part.size_bytes)
+        for stage, spent in spending.items():
+            send(STAGE_SECONDS, spent.seconds, stage=stage)
+            send(STAGE_CPU_SECONDS, spent.cpu_seconds, stage=stage)
+            send(BYTES_READ, spent.bytes_read, stage=stage)
+            send(OUTLASTED, spent.outlasted, stage=stage)
+            send(PROCESSES, self._processes[stage], stage=stage)
 
     def _document(self) -> dict[str, Any]:
         assert self._first is not None

@@ -88,7 +88,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
         policy=config.images,
         resize=config.data.resize,
     )
-    record = JobRecord("prepare", {"load": num_cpus, "write": num_cpus})
+    record = JobRecord("prepare", config.run.name, {"load": num_cpus, "write": num_cpus})
     success, already = fill(
         plan,
         lambda units: record.watch(pipeline.transform(plan, units, check, row_group_rows=ROW_GROUP_ROWS)),

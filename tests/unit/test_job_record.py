@@ -17,7 +17,7 @@ SPENDING = {"load": Spent(seconds=2.0, cpu_seconds=1.0, bytes_read=100), "write"
 def test_a_record_adds_up_what_parts_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = begin(f"{tmp_path}/t")
     parts = list(produce(plan, plan.units(range(plan.num_shards))))
-    record = JobRecord("predict", {"load": 3, "write": 1})
+    record = JobRecord("predict", "street", {"load": 3, "write": 1})
     assert list(record.watch((part, SPENDING) for part in parts)) == parts
     with caplog.at_level(logging.INFO, "unet_ray.job_record"):
         record.write(plan.uri)
@@ -35,7 +35,7 @@ def test_a_record_adds_up_what_parts_say(tmp_path: Path, caplog: pytest.LogCaptu
 
 def test_a_run_that_found_nothing_to_do_leaves_the_record_as_it_is(tmp_path: Path) -> None:
     storage.write(f"{tmp_path}/job.json", json.dumps({"rows": 7}).encode())
-    record = JobRecord("predict", {"load": 1})
+    record = JobRecord("predict", "street", {"load": 1})
     assert not list(record.watch([]))
     record.write(str(tmp_path))
     assert read_job(str(tmp_path)) == {"rows": 7}

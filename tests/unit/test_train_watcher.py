@@ -29,7 +29,7 @@ def watch(caplog: pytest.LogCaptureFixture, *messages: dict[str, Any]) -> tuple[
     for message in (*messages, None):
         queue.put(message)
     rows: list[Any] = []
-    watcher = Watcher(queue, SCHEDULE, rows.append)  # type: ignore[arg-type]
+    watcher = Watcher(queue, SCHEDULE, "street", rows.append)  # type: ignore[arg-type]
     with caplog.at_level(logging.INFO, "unet_ray.train.watcher"):
         watcher.start()
         watcher.join(10)

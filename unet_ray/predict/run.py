@@ -82,6 +82,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     tasks, networks = resources.data_cpus, resources.num_networks + resources.spare_networks
     record = JobRecord(
         "predict",
+        config.run.name,
         {
             "load": tasks,
             "infer": networks,

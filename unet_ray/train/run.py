@@ -181,7 +181,7 @@ def _fit(
             worker_runtime_env={"env_vars": runtime.KEEP_HEAP},  # type: ignore[call-arg]
         ),
     )
-    watcher = Watcher(messages, schedule, track)
+    watcher = Watcher(messages, schedule, config.run.name, track)
     watcher.start()
     try:
         result = trainer.fit()

@@ -30,8 +30,9 @@ check: $(VENV)/.installed  ## format, lint, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-cluster-test: $(VENV)/.installed  ## a cluster that grows and shrinks, manifests, the image; part of make test too
-	$(BIN)/pytest tests/cluster
+cluster-test: $(VENV)/.installed  ## jobs submitted, hosts that die, a cluster that grows, manifests, the image; a JSON line at the end
+	$(BIN)/pytest tests/cluster --tally cluster.json
+	@cat cluster.json
 
 bench: $(VENV)/.installed  ## speed against limits and peers, to bench.json
 	$(BIN)/python -m tests.bench.run bench.json
@@ -47,4 +48,4 @@ lock:  ## constraints.txt anew from pyproject.toml
 	  --no-annotate --no-header --no-emit-index-url --quiet -o constraints.txt
 
 clean:
-	rm -rf $(VENV) runs bench.json faults.json chaos.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) runs bench.json faults.json chaos.json cluster.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,15 +28,19 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A configuration file, and what its jobs have in their environment, such as a cluster and a store."""
+    """A configuration file, and what its jobs have in their environment, such as a cluster and a store.
+
+    ``host`` is a command that runs another one elsewhere.
+    """
 
     path: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    host: Sequence[str] = ()
 
     def start(self, stage: str, *flags: str) -> "subprocess.Popen[str]":
         """Start a job."""
         return subprocess.Popen(
-            [*COMMAND, stage, str(self.path), *flags],
+            [*self.host, *COMMAND, stage, str(self.path), *flags],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**environment(), **self.environment},
         )  # fmt: skip
 

@@ -58,7 +58,7 @@ osd_crush_update_on_start = false
 osd_class_update_on_start = false
 [client.rgw.test]
 # Without tcp_nodelay each small read of pyarrow takes 40 ms longer.
-rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
+rgw_frontends = beast endpoint={host}:{port} tcp_nodelay=1
 rgw_thread_pool_size = 64
 rgw_run_sync_thread = false
 """
@@ -75,18 +75,22 @@ class S3Server:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
 
-def start(folder: Path) -> S3Server:
+def start(folder: Path, host: str = "127.0.0.1") -> S3Server:
     """Start a server that keeps its files in an empty folder; it dies with this process at the latest.
 
     Call it from the main thread: a server dies with the thread that started it.
+
+    Args:
+        folder: Where its files are.
+        host: The address of this machine at which it answers.
     """
     endpoint = os.environ.get("UNET_RAY_TEST_S3_ENDPOINT")
     if endpoint:
         keys = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
         return S3Server(endpoint=endpoint, access_key=keys[0], secret_key=keys[1], kind="external")
     if all(map(shutil.which, ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool"))):
-        return _start_rgw(folder)
-    return _start_moto(folder)
+        return _start_rgw(folder, host)
+    return _start_moto(folder, host)
 
 
 def stop(server: S3Server) -> None:
@@ -96,13 +100,13 @@ def stop(server: S3Server) -> None:
         process.wait()
 
 
-def _start_rgw(folder: Path) -> S3Server:
+def _start_rgw(folder: Path, host: str) -> S3Server:
     port, mon_port, fsid, osd = _free_port(), _free_port(), str(uuid.uuid4()), str(uuid.uuid4())
     access_key, secret_key = "tester", uuid.uuid4().hex
     (folder / "mon").mkdir()
     (folder / "osd").mkdir()
     conf, monmap = folder / "ceph.conf", folder / "monmap"
-    conf.write_text(_CEPH_CONF.format(folder=folder, fsid=fsid, port=port, mon_port=mon_port))
+    conf.write_text(_CEPH_CONF.format(folder=folder, fsid=fsid, host=host, port=port, mon_port=mon_port))
 
     def run(*command: str, tries: int = 1) -> str:
         return _run(folder, *command, "-c", str(conf), tries=tries)
@@ -128,9 +132,9 @@ def _start_rgw(folder: Path) -> S3Server:
     )
     run("radosgw-admin", "user", "create", *user)
     rgw = serve("radosgw", "-n", "client.rgw.test")
-    _wait(lambda: _listens(port), rgw, folder)
+    _wait(lambda: _listens(port, host), rgw, folder)
     return S3Server(
-        endpoint=f"http://127.0.0.1:{port}",
+        endpoint=f"http://{host}:{port}",
         access_key=access_key,
         secret_key=secret_key,
         kind="rgw",
@@ -138,12 +142,12 @@ def _start_rgw(folder: Path) -> S3Server:
     )
 
 
-def _start_moto(folder: Path) -> S3Server:
+def _start_moto(folder: Path, host: str) -> S3Server:
     port = _free_port()
-    moto = _serve(folder, sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
-    _wait(lambda: _listens(port), moto, folder)
+    moto = _serve(folder, sys.executable, "-m", "moto.server", "-H", host, "-p", str(port))
+    _wait(lambda: _listens(port, host), moto, folder)
     return S3Server(
-        endpoint=f"http://127.0.0.1:{port}",
+        endpoint=f"http://{host}:{port}",
         access_key="tester",
         secret_key=uuid.uuid4().hex,
         kind="moto",
@@ -180,9 +184,9 @@ def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder: P
         time.sleep(0.05)
 
 
-def _listens(port: int) -> bool:
+def _listens(port: int, host: str) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ import yaml
 from tests.cluster.growing import IDLE_S, GrowingCluster
 from tests.integration.conftest import TINY
 from tests.jobs import Experiment, communicate, table_hash
+from tests.tally import Tally
 from unet_ray.checkpoint import ModelCard, save_checkpoint
 from unet_ray.config_file import load_config
 from unet_ray.datasets.prepared import open_dataset
@@ -53,7 +54,7 @@ def on(cluster: GrowingCluster, experiment: Experiment) -> Experiment:
 
 
 def test_a_cluster_grows_for_a_job_and_shrinks_after_it_and_the_masks_are_those_of_one_machine(
-    cluster: GrowingCluster, experiment: Experiment, tmp_path: Path
+    cluster: GrowingCluster, experiment: Experiment, tmp_path: Path, tally: Tally
 ) -> None:
     here = experiment.finish("predict", "--predict.split", "train", "--predict.output", f"{tmp_path}/here")
     assert cluster.workers() == 0
@@ -61,11 +62,14 @@ def test_a_cluster_grows_for_a_job_and_shrinks_after_it_and_the_masks_are_those_
     there = on(cluster, experiment).finish("predict", *flags, "--scaling.cpus", str(MOST * CPUS))
     assert cluster.workers() == MOST
     assert (there["frames"], there["miou"]) == (here["frames"], here["miou"])
-    assert table_hash(f"{tmp_path}/there") == table_hash(f"{tmp_path}/here")
+    mismatched = table_hash(f"{tmp_path}/there") != table_hash(f"{tmp_path}/here")
+    tally.add(trials=1, mismatched=int(mismatched), nodes_started=MOST)
+    assert not mismatched
     deadline = time.monotonic() + 10 * IDLE_S
     while cluster.workers() and time.monotonic() < deadline:
         time.sleep(1)
     assert cluster.workers() == 0
+    tally.add(trials=0, nodes_ended=MOST)
 
 
 def refusal(experiment: Experiment, *flags: str) -> str:

@@ -1,0 +1,106 @@
+"""How jobs grow with nodes: ``python -m tests.bench.scaling [SECONDS A UNIT]``.
+
+Clusters of one, two and four nodes of a CPU, beside a head of one, on this machine. What a unit takes is slept, so that
+nodes do not compete for cores: what is timed is what the driver and Ray add. Takes five minutes.
+"""
+
+import functools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tests.bench.clock import Clock, row
+from tests.nodes import Nodes
+from tests.unit.inline_table import begin, planned_rows, predict_rows
+from unet_ray import pipeline, runtime
+from unet_ray.runtime import Resources
+from unet_ray.table.commit import QuarantineLimits, fill
+from unet_ray.table.parts import Part
+from unet_ray.table.plan import Plan, Units
+
+WORKERS = (1, 2, 4)
+ROWS_PER_UNIT = 8
+UNITS_PER_NODE = 80
+
+
+class Sleeper:
+    """A network that takes its time and no core."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        time.sleep(self._seconds)
+        return rows
+
+
+def load(rows: Sequence[dict[str, Any]], seconds: float = 0.0) -> pa.Table:
+    time.sleep(seconds)
+    return pa.Table.from_pylist(list(rows))
+
+
+def describe(rows: pa.Table, row_ids: range) -> pa.Table:
+    return predict_rows(rows.to_pylist())
+
+
+def load_and_describe(rows: Sequence[dict[str, Any]], seconds: float) -> pa.Table:
+    return describe(load(rows, seconds), range(0))
+
+
+def predict_on(nodes: int, seconds: float, plan: Plan, units: Units) -> Iterator[Part]:
+    resources = Resources(device="cpu", num_networks=nodes, cpus_per_network=1, threads_per_network=1, data_cpus=1)
+    messages = pipeline.infer(
+        plan, units, load, Sleeper, {"seconds": seconds}, describe, resources, units_per_task=4, units_per_part=4
+    )
+    return (part for part, _ in messages)
+
+
+def prepare_on(nodes: int, seconds: float, plan: Plan, units: Units) -> Iterator[Part]:
+    stage = functools.partial(load_and_describe, seconds=seconds)
+    return (part for part, _ in pipeline.transform(plan, units, stage, row_group_rows=ROWS_PER_UNIT))
+
+
+def rate(scratch: Path, name: str, nodes: int, produce: Callable[[Plan, Units], Iterator[Part]]) -> float:
+    """Return rows per second between the first part and the last."""
+    rows = planned_rows(nodes * UNITS_PER_NODE * ROWS_PER_UNIT)
+    plan = begin(f"{scratch}/{name}", rows, shard_rows=64, unit_rows=ROWS_PER_UNIT)
+    clock = Clock()
+    fill(plan, functools.partial(produce, plan), limits=QuarantineLimits(fraction=0.5), on_progress=clock)
+    return clock.rate()
+
+
+def measure(scratch: Path, seconds: float) -> list[dict[str, Any]]:
+    """Return for each number of nodes the rate of a CPU against that on one node."""
+    rates: dict[str, dict[int, float]] = {"predict": {}, "prepare": {}}
+    for nodes in WORKERS:
+        with Nodes(*[1] * nodes, head=1) as cluster:
+            os.environ |= cluster.environment
+            with runtime.connected():
+                for name, produce, cpus in (("predict", predict_on, nodes), ("prepare", prepare_on, nodes + 1)):
+                    found = rate(scratch, f"{name}_{nodes}", nodes, functools.partial(produce, nodes, seconds))
+                    rates[name][nodes] = found / cpus
+    return [
+        row(f"{name}, {nodes} nodes, rows of a CPU", found[nodes], "rows/s", "on 1 node", found[WORKERS[0]])
+        for name, found in rates.items()
+        for nodes in WORKERS[1:]
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.4
+    with tempfile.TemporaryDirectory() as folder:
+        for one in measure(Path(folder), seconds):
+            sys.stdout.write(
+                f"{one['name']:<36}{one['value']:9.2f} {one['unit']} {one['ratio']:6.2f} x {one['against']}\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

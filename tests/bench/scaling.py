@@ -5,7 +5,9 @@ nodes do not compete for cores: what is timed is what the driver and Ray add. Ta
 """
 
 import functools
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -75,19 +77,29 @@ def rate(scratch: Path, name: str, nodes: int, produce: Callable[[Plan, Units], 
     return clock.rate()
 
 
-def measure(scratch: Path, seconds: float) -> list[dict[str, Any]]:
+def measure_here(nodes: int, seconds: float) -> dict[str, float]:
+    """Return the rows per second of a CPU, of each job, on the cluster of ``RAY_ADDRESS``."""
+    jobs = (("predict", predict_on, nodes), ("prepare", prepare_on, nodes + 1))  # whose tasks the head has a place for
+    with tempfile.TemporaryDirectory() as folder, runtime.connected():
+        return {
+            name: rate(Path(folder), name, nodes, functools.partial(produce, nodes, seconds)) / cpus
+            for name, produce, cpus in jobs
+        }
+
+
+def measure(seconds: float) -> list[dict[str, Any]]:
     """Return for each number of nodes the rate of a CPU against that on one node."""
-    rates: dict[str, dict[int, float]] = {"predict": {}, "prepare": {}}
+    rates = {}
     for nodes in WORKERS:
         with Nodes(*[1] * nodes, head=1) as cluster:
-            os.environ |= cluster.environment
-            with runtime.connected():
-                for name, produce, cpus in (("predict", predict_on, nodes), ("prepare", prepare_on, nodes + 1)):
-                    found = rate(scratch, f"{name}_{nodes}", nodes, functools.partial(produce, nodes, seconds))
-                    rates[name][nodes] = found / cpus
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.bench.scaling", str(seconds), str(nodes)],
+                env={**os.environ, **cluster.environment}, stdout=subprocess.PIPE, check=True,
+            )  # fmt: skip
+            rates[nodes] = json.loads(done.stdout)
     return [
-        row(f"{name}, {nodes} nodes, rows of a CPU", found[nodes], "rows/s", "on 1 node", found[WORKERS[0]])
-        for name, found in rates.items()
+        row(f"{name}, {nodes} nodes, rows of a CPU", rates[nodes][name], "rows/s", "on 1 node", rates[1][name])
+        for name in rates[1]
         for nodes in WORKERS[1:]
     ]
 
@@ -95,11 +107,11 @@ def measure(scratch: Path, seconds: float) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure and print."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.4
-    with tempfile.TemporaryDirectory() as folder:
-        for one in measure(Path(folder), seconds):
-            sys.stdout.write(
-                f"{one['name']:<36}{one['value']:9.2f} {one['unit']} {one['ratio']:6.2f} x {one['against']}\n"
-            )
+    if len(sys.argv) > 2:
+        sys.stdout.write(json.dumps(measure_here(int(sys.argv[2]), seconds)))
+        return
+    for one in measure(seconds):
+        sys.stdout.write(f"{one['name']:<36}{one['value']:9.2f} {one['unit']} {one['ratio']:6.2f} x {one['against']}\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tests.bench.clock import Clock, row
+from tests.bench.clock import row
 from tests.nodes import Nodes
 from tests.unit.inline_table import begin, planned_rows, predict_rows
 from unet_ray import pipeline, runtime
@@ -28,7 +28,7 @@ from unet_ray.table.plan import Plan, Units
 
 WORKERS = (1, 2, 4)
 ROWS_PER_UNIT = 8
-UNITS_PER_NODE = 80
+UNITS_PER_NODE = (24, 80)  # of a short job and a long one
 
 
 class Sleeper:
@@ -69,12 +69,19 @@ def prepare_on(nodes: int, seconds: float, plan: Plan, units: Units) -> Iterator
 
 
 def rate(scratch: Path, name: str, nodes: int, produce: Callable[[Plan, Units], Iterator[Part]]) -> float:
-    """Return rows per second between the first part and the last."""
-    rows = planned_rows(nodes * UNITS_PER_NODE * ROWS_PER_UNIT)
-    plan = begin(f"{scratch}/{name}", rows, shard_rows=64, unit_rows=ROWS_PER_UNIT)
-    clock = Clock()
-    fill(plan, functools.partial(produce, plan), limits=QuarantineLimits(fraction=0.5), on_progress=clock)
-    return clock.rate()
+    """Return rows per second of a job that flows: what a long one takes more than a short one."""
+    (few, few_s), (many, many_s) = (
+        timed(scratch / f"{name}_{units}", nodes * units * ROWS_PER_UNIT, produce) for units in UNITS_PER_NODE
+    )
+    return (many - few) / (many_s - few_s)
+
+
+def timed(folder: Path, num_rows: int, produce: Callable[[Plan, Units], Iterator[Part]]) -> tuple[int, float]:
+    """Run a job and return its rows and seconds."""
+    plan = begin(str(folder), planned_rows(num_rows), shard_rows=64, unit_rows=ROWS_PER_UNIT)
+    started = time.perf_counter()
+    fill(plan, functools.partial(produce, plan), limits=QuarantineLimits(fraction=0.5))
+    return num_rows, time.perf_counter() - started
 
 
 def measure_here(nodes: int, seconds: float) -> dict[str, float]:

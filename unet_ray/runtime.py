@@ -32,6 +32,9 @@ _RAY_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # we log our own
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its warnings are about Ray's inside
 }
+_JOINING_ENVIRONMENT = {
+    "RAY_NUM_REDIS_GET_RETRIES": "5",  # seconds: something answers at the address, and a wrong token stays wrong
+}
 _LOOK_EVERY_S = 5.0
 _LOCAL_CPUS = 4  # logical CPUs a laptop declares at least: with 2, trainers or actors can starve the data tasks
 _DATA_SHARE = 0.25  # of CPUs, where networks run on CPUs too
@@ -84,7 +87,7 @@ def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
         ResourceError: There is no such cluster, or no token guards it (see `access`).
     """
     access.check_address(os.environ)
-    for name, value in _RAY_ENVIRONMENT.items():
+    for name, value in (_RAY_ENVIRONMENT | (_JOINING_ENVIRONMENT if _may_grow() else {})).items():
         os.environ.setdefault(name, value)
     import ray
     import ray.data
@@ -107,11 +110,28 @@ def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
                 started = aside.submit(_start, options)
                 meanwhile()
                 started.result()
-            except ConnectionError as error:
-                raise ResourceError(f"RAY_ADDRESS: {error}; check the address and ~/.ray/auth_token") from error
+            except (ConnectionError, RuntimeError) as error:
+                raise _why_not_joined(error) from error
             yield
         finally:
             ray.shutdown()
+
+
+def _why_not_joined(error: Exception) -> Exception:
+    """Return the error of ours that tells why a cluster could not be joined, or another one as it is."""
+    text = " ".join(str(error).split())
+    if text.startswith("Version mismatch"):
+        return ResourceError(
+            f"RAY_ADDRESS: {text}; install the cluster's versions here, or start it from this version's image"
+        )
+    if not isinstance(error, ConnectionError):
+        return error
+    if "InvalidAuthToken" in str(error.__cause__):
+        return ResourceError(
+            "RAY_ADDRESS: the cluster has another token than ours; put the one that it was started with in "
+            "~/.ray/auth_token"
+        )
+    return ResourceError(f"RAY_ADDRESS: {text}; check the address and ~/.ray/auth_token")
 
 
 def _start(options: Mapping[str, Any]) -> None:

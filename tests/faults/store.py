@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BufferedIOBase
 from itertools import count
 from typing import Protocol, Self
@@ -117,7 +117,7 @@ class Hide:
 class Kill:
     """Call a function, such as one that kills the client, before or after the request is applied; never reply."""
 
-    function: Callable[[], object]
+    function: Callable[[], object] = field(repr=False)
     after: bool = False
 
     def __call__(self, apply: Apply) -> Reply:

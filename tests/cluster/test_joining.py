@@ -1,0 +1,60 @@
+"""What a driver that joins a cluster by `RAY_ADDRESS` is told where it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+
+from tests.integration.conftest import TINY
+from tests.jobs import Experiment, communicate
+from tests.nodes import Nodes
+
+OTHER_VERSION = """
+import os
+from ray._raylet import GcsClient
+GcsClient(address=os.environ["RAY_ADDRESS"]).internal_kv_put(
+    b"CLUSTER_METADATA", os.environ["METADATA"].encode(), True, b"cluster"
+)
+"""
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    with Nodes(head=2) as started:
+        yield started
+
+
+def refusal(folder: Path, environment: Mapping[str, str]) -> str:
+    """Return the last line of a job that is refused in seconds."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "run": {"name": "tiny", "storage": str(folder)}}))
+    started = time.monotonic()
+    said, complaints = communicate(job := Experiment(path=path, environment=environment).start("prepare"))
+    assert (job.returncode, said) == (2, ""), complaints
+    assert time.monotonic() - started < 60
+    return complaints.splitlines()[-1]
+
+
+def test_another_token_and_another_version_are_refused_in_seconds(nodes: Nodes, tmp_path: Path) -> None:
+    wrong = {**nodes.environment, "RAY_AUTH_TOKEN": "0" * 64}
+    assert refusal(tmp_path, wrong) == (
+        "error: RAY_ADDRESS: the cluster has another token than ours; put the one that it was started with in "
+        "~/.ray/auth_token"
+    )
+    # The head says of itself what a head of another version would.
+    other = {"ray_version": "2.49.1", "python_version": sys.version.split()[0]}
+    subprocess.run(
+        [sys.executable, "-c", OTHER_VERSION], check=True,
+        env={**os.environ, **nodes.environment, "METADATA": json.dumps(other)},
+    )  # fmt: skip
+    said = refusal(tmp_path, nodes.environment)
+    assert said.startswith("error: RAY_ADDRESS: Version mismatch: The cluster was started with: Ray: 2.49.1 Python: ")
+    assert f"Ray: {ray.__version__}" in said
+    assert said.endswith("install the cluster's versions here, or start it from this version's image")

@@ -24,7 +24,7 @@ class Nodes:
     """
 
     def __init__(self, *others: int, head: int, dashboard: bool = False) -> None:
-        """Take the CPUs of each node, and whether jobs can be submitted, to the URL ``dashboard``."""
+        """Take the CPUs of each node, and whether jobs can be submitted, to ``dashboard``, and seen, at ``metrics``."""
         self._cpus, self._head_cpus, self._has_dashboard = others, head, dashboard
 
     def __enter__(self) -> Self:
@@ -32,7 +32,7 @@ class Nodes:
         port, *more = free_ports(4)
         names = ("dashboard-port", "dashboard-agent-listen-port", "metrics-export-port")
         served = [f"--{name}={at}" for name, at in zip(names, more, strict=True)]
-        self.dashboard = f"http://127.0.0.1:{more[0]}"
+        self.dashboard, self.metrics = f"http://127.0.0.1:{more[0]}", f"http://127.0.0.1:{more[2]}/metrics"
         self._head = self._start(
             f"--num-cpus={self._head_cpus}", "--head", f"--port={port}",
             *(served if self._has_dashboard else ["--include-dashboard=false"]),

@@ -57,6 +57,15 @@ class Resources:
     data_cpus: int
     spare_networks: int = 0
 
+    def __str__(self) -> str:
+        """Say who has what, in a line."""
+        each = f"{self.cpus_per_network} CPU(s)" + (" and a GPU" if self.device == "gpu" else "")
+        more = f", up to {self.spare_networks} more while those are idle" if self.spare_networks else ""
+        return (
+            f"{self.num_networks} process(es) with the network, each with {each} and {self.threads_per_network} "
+            f"thread(s), {self.data_cpus} CPU(s) for data tasks{more}"
+        )
+
     @property
     def units_in_hand(self) -> int:
         """How many units a predictor has in hand: one that it infers, others that it describes meanwhile."""
@@ -264,6 +273,12 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
         threads_per_network=max(1, min(each, _real_cores(sum(sizes)) // networks)),
         data_cpus=sum(sizes) - networks * each,
     )
+
+
+def describe_cluster() -> str:
+    """Say what the cluster has."""
+    nodes, total = _nodes(), _total()
+    return f"{len(nodes)} node(s) with {total['CPU']} CPUs and {total['GPU']} GPUs"
 
 
 def plan_prediction(scaling: ScalingSection, num_units: int | None = None) -> Resources:

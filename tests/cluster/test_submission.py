@@ -22,13 +22,16 @@ from unet_ray.table.verify import verify
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-EPOCHS = 60
+EPOCHS = 200
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with Nodes(head=4, dashboard=True) as started:  # nodes on one machine would take each other's copies of the code
-        yield started
+    # Nodes on one machine would take each other's copies of the code: the head does the work.
+    with pytest.MonkeyPatch.context() as variables:
+        variables.setenv("RAY_metrics_report_interval_ms", "1000")
+        with Nodes(head=4, dashboard=True) as started:
+            yield started
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = {
         **TINY,
         "run": {"name": "tiny", "storage": str(folder)},
-        "train": {**TINY["train"], "epochs": EPOCHS, "checkpoint_every_steps": 20},
+        "train": {**TINY["train"], "epochs": EPOCHS, "eval_every": 50, "checkpoint_every_steps": 20},
     }
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -65,6 +68,13 @@ def result_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
     return result
 
 
+def shown(nodes: Nodes, series: str) -> str:
+    """Return what the head's Prometheus endpoint has of a series."""
+    with urllib.request.urlopen(nodes.metrics, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return "\n".join(line for line in lines if line.startswith(f"{series}{{"))
+
+
 def test_every_stage_runs_as_a_job_and_training_that_was_stopped_goes_on(
     nodes: Nodes, config: Path, tally: Tally
 ) -> None:
@@ -82,6 +92,8 @@ def test_every_stage_runs_as_a_job_and_training_that_was_stopped_goes_on(
     first = submit(nodes, "train", str(config))
     name = next(line for line in first.stderr or () if " job train-" in line).split(" job ")[1].split()[0]
     assert wait_for(lambda: checkpoints.exists() and any(checkpoints.iterdir()), first), communicate(first)
+    assert wait_for(lambda: 'run="tiny"' in shown(nodes, "ray_unet_ray_epoch"), first), communicate(first)
+    assert 'command="train"' in shown(nodes, "ray_unet_ray_train_workers")
     _, complaints = communicate(stop := start(nodes, RAY, "job", "stop", name))
     assert stop.returncode == 0, complaints
     said, complaints = communicate(first)

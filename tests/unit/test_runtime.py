@@ -158,3 +158,14 @@ def test_a_small_machine_has_no_more_predictors_than_cores(
     monkeypatch.setattr("unet_ray.runtime.os.cpu_count", lambda: cores)
     found = divide_for_prediction(ScalingSection(), [this_machine()], num_units)
     assert (found.num_networks, found.threads_per_network, found.spare_networks) == (networks, threads, 0)
+
+
+def test_a_division_reads_as_a_line() -> None:
+    nodes = [Node(cpus=16, gpus=1)] * 4
+    assert str(divide_for_prediction(ScalingSection(), nodes)) == (
+        "4 process(es) with the network, each with 4 CPU(s) and a GPU and 1 thread(s), 48 CPU(s) for data tasks"
+    )
+    assert str(divide_for_prediction(ScalingSection(), [Node(cpus=16)])) == (
+        "12 process(es) with the network, each with 1 CPU(s) and 1 thread(s), 4 CPU(s) for data tasks, up to 3 more "
+        "while those are idle"
+    )

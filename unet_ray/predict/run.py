@@ -75,10 +75,10 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     plan = plan_predictions(config, checkpoint, precision)
     resources = runtime.plan_prediction(config.scaling, len(plan.units(range(plan.num_shards))))
     logger.info(
-        "%d frames by %s (epoch %d) in %s on %d %s predictor(s) of %d thread(s)",
+        "%d frames by %s (epoch %d) in %s",
         plan.num_rows, storage.name(checkpoint.info.uri), checkpoint.info.epoch, precision,
-        resources.num_networks, resources.device, resources.threads_per_network,
     )  # fmt: skip
+    logger.info("%s: %s", runtime.describe_cluster(), resources)
     tasks, networks = resources.data_cpus, resources.num_networks + resources.spare_networks
     record = JobRecord(
         "predict",

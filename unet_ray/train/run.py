@@ -158,10 +158,10 @@ def _fit(
     job = _make_job(config, prepared, resources, start, messages, until_epoch)
     schedule = job.schedule
     logger.info(
-        "training on %d pairs, validating on %d: %d epochs of %d steps, %d worker(s) on %s, %s, %d threads each",
-        schedule.num_train, schedule.num_eval, schedule.epochs, schedule.steps_per_epoch,
-        schedule.world_size, resources.device, job.precision, resources.threads_per_network,
+        "training on %d pairs, validating on %d: %d epochs of %d steps, in %s",
+        schedule.num_train, schedule.num_eval, schedule.epochs, schedule.steps_per_epoch, job.precision,
     )  # fmt: skip
+    logger.info("%s: %s", runtime.describe_cluster(), resources)
     filesystem, path = storage.arrow_filesystem(f"{config.train_uri}/_ray")
     trainer = _Trainer(
         train_worker,  # type: ignore[arg-type]

@@ -121,7 +121,7 @@ class ScalingSection:
     num_workers: int | tuple[int, int] = 1
     """Training workers; two numbers are the fewest and the most, between which a run follows the cluster."""
     predictors: int | None = None
-    """Prediction actors; null takes one per GPU, or as many on CPUs as data tasks and the size of the job leave."""
+    """Prediction actors; null takes one per GPU, which more would share, or as many on CPUs as data tasks leave."""
     cpus: int | None = None
     """CPUs to ask an autoscaling cluster for and wait for, before they are divided; null takes those that are there."""
     gpus: int | None = None

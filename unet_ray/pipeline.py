@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from unet_ray.faults import outlast
-from unet_ray.runtime import KEEP_HEAP, Resources
+from unet_ray.resources import Resources
+from unet_ray.runtime import KEEP_HEAP
 from unet_ray.spending import Clock, Spending, Spent, spending_from_json, spending_to_json
 from unet_ray.table.parts import Part, rows_from_cell, rows_to_cell, write_part
 from unet_ray.table.plan import Plan, Unit, Units
@@ -88,7 +89,7 @@ def infer(
             "describe": describe,
         },
         num_cpus=resources.cpus_per_network,
-        num_gpus=1 if resources.device == "gpu" else 0,
+        num_gpus=1 / resources.sharers if resources.device == "gpu" else 0,
         runtime_env={"env_vars": KEEP_HEAP},
     )
     written = inferred.map_batches(

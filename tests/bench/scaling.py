@@ -21,7 +21,7 @@ from tests.bench.clock import row
 from tests.nodes import Nodes
 from tests.unit.inline_table import begin, planned_rows, predict_rows
 from unet_ray import pipeline, runtime
-from unet_ray.runtime import Resources
+from unet_ray.resources import Resources
 from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.parts import Part
 from unet_ray.table.plan import Plan, Units

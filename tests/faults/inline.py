@@ -19,7 +19,7 @@ from unet_ray.config import Config
 from unet_ray.datasets.prepared import open_dataset
 from unet_ray.errors import UnetRayError
 from unet_ray.predict import run as predict
-from unet_ray.runtime import Resources
+from unet_ray.resources import Resources
 from unet_ray.table.plan import Plan, Units
 
 

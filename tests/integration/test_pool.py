@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.inline_table import begin, planned_rows, predict_rows
 from unet_ray import pipeline
-from unet_ray.runtime import Resources
+from unet_ray.resources import Resources
 from unet_ray.table.commit import QuarantineLimits, fill
 from unet_ray.table.read import open_table
 

@@ -19,7 +19,6 @@ from typing import Literal
 
 import torch
 
-from unet_ray import runtime
 from unet_ray.checkpoint import Checkpoint
 from unet_ray.columns import align
 from unet_ray.config import Arithmetic, Config, NodeType, ScalingSection
@@ -29,6 +28,8 @@ from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.describe import Describe
 from unet_ray.predict.network import Network
 from unet_ray.predict.plan import open_model, plan_sample, rows_around
+from unet_ray.resources import Node, Resources, divide_for_prediction, this_machine
+from unet_ray.runtime import KEEP_HEAP
 from unet_ray.spending import Clock
 from unet_ray.table.parts import Part, write_part
 from unet_ray.table.plan import Plan, Unit
@@ -96,7 +97,7 @@ def run(config: Config) -> Forecast:
     """
     checkpoint = open_model(config)
     gpus = torch.cuda.device_count()
-    resources = runtime.divide_for_prediction(config.scaling, [runtime.this_machine(gpus)])
+    resources = divide_for_prediction(config.scaling, [this_machine(gpus)])
     precision = resolve_precision(
         config.scaling.precision, torch.device("cuda" if resources.device == "gpu" else "cpu")
     )
@@ -134,8 +135,8 @@ def run(config: Config) -> Forecast:
 @contextmanager
 def _actor_process() -> Iterator[ProcessPoolExecutor]:
     """Start a process with the allocator of the actors that predict, which only a new process can take up."""
-    before = {name: os.environ.get(name) for name in runtime.KEEP_HEAP}
-    os.environ.update(runtime.KEEP_HEAP)
+    before = {name: os.environ.get(name) for name in KEEP_HEAP}
+    os.environ.update(KEEP_HEAP)
     try:
         with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
             yield process
@@ -148,7 +149,7 @@ def _actor_process() -> Iterator[ProcessPoolExecutor]:
 
 
 def _time(
-    plan: Plan, checkpoint: Checkpoint, config: Config, resources: runtime.Resources, precision: Arithmetic
+    plan: Plan, checkpoint: Checkpoint, config: Config, resources: Resources, precision: Arithmetic
 ) -> tuple[dict[str, Stage], list[Part]]:
     """Segment all units of a plan; return the seconds for a frame, and what was written."""
     network = Network(checkpoint.info, resources.device, resources.threads_per_network, precision, config.predict)
@@ -203,7 +204,7 @@ def forecast(
     Raises:
         ResourceError: ``scaling.predictors`` do not fit on the node.
     """
-    resources = runtime.divide_for_prediction(scaling, [runtime.Node(cpus=node.cpus, gpus=node.gpus)])
+    resources = divide_for_prediction(scaling, [Node(cpus=node.cpus, gpus=node.gpus)])
     known = resources.device == device
     work = ("load", "describe", "write") + (("infer",) if known else ())
     rates: dict[Limit, float] = {
@@ -214,7 +215,7 @@ def forecast(
         counting = resources.num_networks * (resources.units_in_hand - 1)
         rates["counting"] = counting / stages["describe"].seconds
         if known:
-            rates["network"] = resources.num_networks / stages["infer"].seconds
+            rates["network"] = resources.num_networks / resources.sharers / stages["infer"].seconds
     limit = min(rates, key=lambda name: rates[name])
     hours = num_frames / rates[limit] / 3600
     return NodeForecast(

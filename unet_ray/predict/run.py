@@ -21,6 +21,7 @@ from unet_ray.predict.describe import Describe
 from unet_ray.predict.network import Network
 from unet_ray.predict.plan import open_model, plan_predictions, rows_around
 from unet_ray.progress import Meter
+from unet_ray.resources import Resources
 from unet_ray.table.commit import Progress, QuarantineLimits, fill
 from unet_ray.table.plan import Plan, Units
 
@@ -122,7 +123,7 @@ def _produce(
     config: Config,
     checkpoint: Checkpoint,
     precision: Arithmetic,
-    resources: runtime.Resources,
+    resources: Resources,
     plan: Plan,
     units: Units,
 ) -> Iterator[pipeline.Message]:

@@ -28,6 +28,7 @@ from unet_ray.metrics import median_frequency_weights
 from unet_ray.model.build import build_model
 from unet_ray.model.encoder_weights import load_encoder_weights
 from unet_ray.model.segmenter import resolve_precision
+from unet_ray.resources import Resources
 from unet_ray.table.plan import name_difference
 from unet_ray.train.failures import Failures, describe, died
 from unet_ray.train.feed import Source
@@ -147,7 +148,7 @@ def borders(config: Config, prepared: Prepared) -> Borders | None:
 def _fit(
     config: Config,
     prepared: Prepared,
-    resources: runtime.Resources,
+    resources: Resources,
     start: Checkpoint | None,
     until_epoch: int,
     track: Track,
@@ -220,7 +221,7 @@ class _Trainer(TorchTrainer):
 def _make_job(
     config: Config,
     prepared: Prepared,
-    resources: runtime.Resources,
+    resources: Resources,
     start: Checkpoint | None,
     messages: Queue,
     until_epoch: int,
@@ -278,7 +279,7 @@ def _make_job(
     )
 
 
-def _check(config: Config, prepared: Prepared, resources: runtime.Resources) -> None:
+def _check(config: Config, prepared: Prepared, resources: Resources) -> None:
     """Refuse what does not fit the dataset or the cluster while the run can still be begun with other settings."""
     wanted, found = config.labels.classes, prepared.classes.classes
     if wanted and wanted != found:

@@ -2,7 +2,7 @@ import pytest
 
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError
-from unet_ray.runtime import Node, Resources, divide, divide_for_prediction, divide_for_training, this_machine
+from unet_ray.resources import Node, Resources, divide, divide_for_prediction, divide_for_training, this_machine
 
 KEY = "scaling.num_workers"
 
@@ -155,7 +155,7 @@ def test_cpus_that_data_tasks_leave_have_a_predictor_each_unless_the_job_is_shor
 def test_a_small_machine_has_no_more_predictors_than_cores(
     cores: int, num_units: int, networks: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unet_ray.runtime.os.cpu_count", lambda: cores)
+    monkeypatch.setattr("unet_ray.resources.os.cpu_count", lambda: cores)
     found = divide_for_prediction(ScalingSection(), [this_machine()], num_units)
     assert (found.num_networks, found.threads_per_network, found.spare_networks) == (networks, threads, 0)
 
@@ -169,3 +169,15 @@ def test_a_division_reads_as_a_line() -> None:
         "12 process(es) with the network, each with 1 CPU(s) and 1 thread(s), 4 CPU(s) for data tasks, up to 3 more "
         "while those are idle"
     )
+
+
+def test_more_predictors_than_gpus_share_them() -> None:
+    nodes = [Node(cpus=16, gpus=1), Node(cpus=16)]
+    found = divide_for_prediction(ScalingSection(predictors=3), nodes)
+    assert (found.device, found.num_networks, found.sharers) == ("gpu", 3, 3)
+    assert (found.cpus_per_network, found.data_cpus) == (4, 20)
+    assert "each with 4 CPU(s) and 1/3 of a GPU" in str(found)
+    assert divide_for_prediction(ScalingSection(predictors=3), [Node(cpus=16, gpus=2)]).sharers == 2
+    assert divide_for_prediction(ScalingSection(), nodes).sharers == 1
+    with pytest.raises(ResourceError, match=r"^scaling.predictors: 5 need a CPU beside each GPU, the cluster has 4"):
+        divide_for_prediction(ScalingSection(predictors=5), [Node(cpus=4, gpus=1), Node(cpus=16)])

@@ -254,6 +254,7 @@ def _absolute(config: Config) -> Config:
         labels=resolve(config.labels, "centroids"),
         model=resolve(config.model, "encoder_weights"),
         train=resolve(config.train, "start_from"),
+        report=resolve(config.report, "classic"),
         predict=predict,
     )
 

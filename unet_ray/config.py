@@ -107,6 +107,8 @@ class ReportSection:
 
     panels: int = 4
     """Frames shown of each kind: best, worst, most uncertain, random."""
+    classic: str | None = None
+    """URI of a folder for files as classic U-Net projects leave them: metrics.png, prediction.png, classes.txt, ..."""
 
     def __post_init__(self) -> None:
         require(0 <= self.panels <= 20, "report.panels", "in 0..20", self.panels)

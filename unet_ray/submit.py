@@ -86,7 +86,7 @@ def check_places(config: Config) -> None:
     for section, name in (
         ("run", "storage"), ("data", "root"), ("data", "dataset"), ("labels", "centroids"),
         ("model", "encoder_weights"), ("train", "start_from"), ("predict", "images"), ("predict", "masks"),
-        ("predict", "output"), ("predict", "checkpoint"),
+        ("predict", "output"), ("predict", "checkpoint"), ("report", "classic"),
     ):  # fmt: skip
         place = getattr(getattr(config, section), name)
         if place in (None, "best", "last") or storage.absolute(place) == place or place.startswith("file:"):

@@ -18,6 +18,7 @@ from unet_ray.history import read_history
 from unet_ray.job_record import describe_job, read_job
 from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import Scores, score
+from unet_ray.report.classic import write_classic
 from unet_ray.report.content import ClassRow, Quarantined, ReportContent
 from unet_ray.report.page import render_page
 from unet_ray.report.panels import COLUMNS, make_panels
@@ -39,7 +40,10 @@ _NOTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
-    """Where the page is, and its headline numbers; None without truth, or a validation to tell ``drift`` from."""
+    """Where the page is, and its headline numbers; None without truth, or a validation to tell ``drift`` from.
+
+    ``classic_files`` were written to ``report.classic``.
+    """
 
     report: str
     frames: int
@@ -49,6 +53,7 @@ class ReportResult:
     pixel_accuracy: float | None
     calibration_error: float | None
     drift: float | None
+    classic_files: int
 
 
 def run(config: Config) -> ReportResult:
@@ -91,6 +96,9 @@ def run(config: Config) -> ReportResult:
     )
     uri = f"{config.report_uri}/index.html"
     storage.write(uri, render_page(content).encode())
+    classic_files = 0
+    if config.report.classic is not None:
+        classic_files = write_classic(config.report.classic, content.history, content.panels, scores, classes.palette)
     sys.stderr.write(f"{class_table(class_rows, headline)}\n\nreport: {uri}\n")
     return ReportResult(
         report=uri,
@@ -101,6 +109,7 @@ def run(config: Config) -> ReportResult:
         pixel_accuracy=scores.pixel_accuracy,
         calibration_error=calibration.error,
         drift=None if drift is None else drift.largest,
+        classic_files=classic_files,
     )
 
 

@@ -7,6 +7,8 @@ from functools import partial
 
 import pytest
 from s3fs import S3FileSystem
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import s3server
 from unet_ray import s3
@@ -18,6 +20,22 @@ pytest_plugins = ["tests.tally"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="every fault at every request, not each in turn")
+
+
+class _RayInTurn(LoadScopeScheduling):
+    """Keeps what starts Ray in one process, one test after the other: two clusters at once take longer than in turn.
+
+    Of the other tests, those of a file stay together.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if file.startswith(("tests/integration/", "tests/cluster/")) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _RayInTurn(config, log)
 
 
 @pytest.fixture(autouse=True)

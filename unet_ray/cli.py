@@ -140,7 +140,12 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 def _run_stage(stage: str, argv: Sequence[str] | None) -> int:
     try:
-        config = _absolute(_read_config(stage, argv)[2])
+        config = _read_config(stage, argv)[2]
+        if is_submitted(os.environ):
+            from unet_ray import submit
+
+            submit.check_places(config, submit.OUTPUTS)
+        config = _absolute(config)
     except UnetRayError as error:
         return _fail(error)
     return _guarded(lambda: _run(stage, config))
@@ -191,9 +196,11 @@ def _submit(arguments: Sequence[str]) -> int:
     name = submit.new_name(options.stage)
 
     def work() -> Mapping[str, Any]:
-        variables = submit.pick_variables(options.env, os.environ)
-        job = submit.Job(name=name, stage=options.stage, config_file=path, flags=flags, variables=variables)
         submit.check_places(config)
+        job = submit.Job(
+            name=name, stage=options.stage, config_file=path, flags=flags,
+            variables=submit.pick_variables(options.env, os.environ), modules=submit.own_modules(config),
+        )  # fmt: skip
         return dataclasses.asdict(submit.run(address, job, os.environ, wait=not options.no_wait))
 
     follow = f"ray job logs --follow {name} --address {address} (the job runs on)"

@@ -5,6 +5,7 @@ Runs on a machine that reaches the cluster's dashboard, without connecting to Ra
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import re
 import secrets
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +31,29 @@ _DEFAULT_PORT = 8265
 _STOP_S = 60  # of a job that is told to stop, until it is killed; ours end within 18
 _ANSWER_S = 10.0
 _POLL_S = 1.0
+_INPUTS = (
+    "data.root", "data.dataset", "labels.centroids", "model.encoder_weights", "train.start_from", "predict.images",
+    "predict.masks", "predict.checkpoint",
+)  # fmt: skip
+OUTPUTS = ("run.storage", "predict.output", "report.classic")
+"""Options that say where a job writes."""
 _FIX = "check --address, or open a way to it: ray dashboard CLUSTER.yaml, or kubectl port-forward SERVICE 8265"
 _SECRET = re.compile(r"secret|passw|token|credential|(^|_)key(_|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What a cluster is to run: a stage, the path of its configuration here, flags, and environment variables."""
+    """What a cluster is to run: a stage, the path of its configuration here, flags, and environment variables.
+
+    ``modules`` are the user's own that it needs (`own_modules`).
+    """
 
     name: str
     stage: str
     config_file: str
     flags: Sequence[str]
     variables: Mapping[str, str]
+    modules: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +89,45 @@ def pick_variables(names: Sequence[str], environment: Mapping[str, str]) -> dict
     return {name: environment[name] for name in names}
 
 
-def check_places(config: Config) -> None:
-    """Refuse relative paths, which a cluster would look for in a copy of this code.
+def own_modules(config: Config) -> list[Path]:
+    """Return the files and folders of the modules whose functions are layouts; a folder is a whole package.
+
+    Raises:
+        ConfigError: One is not found here.
+    """
+    found = {}
+    for key, layout in (("data.layout", config.data.layout), ("predict.layout", config.predict.layout)):
+        module, separator, _ = (layout or "").partition(":")
+        if not separator:
+            continue
+        package = module.partition(".")[0]
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ConfigError(
+                f"{key}: there is no module {package} here to send; run this where it is, or set PYTHONPATH"
+            )
+        path = Path(spec.origin)
+        found[package] = path.parent if path.name == "__init__.py" else path
+    return [*found.values()]
+
+
+def check_places(config: Config, keys: Sequence[str] = (*_INPUTS, *OUTPUTS)) -> None:
+    """Refuse relative paths, which a cluster would look for in a copy of this code, and write to it.
+
+    Args:
+        config: The experiment.
+        keys: Options to look at.
 
     Raises:
         ConfigError: There is one, by its name.
     """
-    for section, name in (
-        ("run", "storage"), ("data", "root"), ("data", "dataset"), ("labels", "centroids"),
-        ("model", "encoder_weights"), ("train", "start_from"), ("predict", "images"), ("predict", "masks"),
-        ("predict", "output"), ("predict", "checkpoint"), ("report", "classic"),
-    ):  # fmt: skip
-        place = getattr(getattr(config, section), name)
+    for key in keys:
+        place = attrgetter(key)(config)
         if place in (None, "best", "last") or storage.absolute(place) == place or place.startswith("file:"):
             continue
         raise ConfigError(
-            f"{section}.{name}: {place} is a place on this machine; a job on a cluster needs an s3:// URI, or an "
-            "absolute path that all nodes share"
+            f"{key}: {place} is a place on one machine, or in a copy of the code that goes with the job; a job on a "
+            "cluster needs an s3:// URI, or an absolute path that all nodes share"
         )
 
 
@@ -117,7 +151,7 @@ def run(address: str, job: Job, environment: MutableMapping[str, str], *, wait: 
     with _explained(address):
         client = _connect(address, environment)
         with tempfile.TemporaryDirectory() as folder:
-            command = ["python", "-m", __package__, job.stage, _pack(Path(folder), job.config_file), *job.flags]
+            command = ["python", "-m", __package__, job.stage, _pack(Path(folder), job), *job.flags]
             client.submit_job(
                 entrypoint=shlex.join(command),
                 submission_id=name,
@@ -140,11 +174,15 @@ def run(address: str, job: Job, environment: MutableMapping[str, str], *, wait: 
     return SubmitResult(job=name, address=address, exit_code=info.driver_exit_code or 0, result=result)
 
 
-def _pack(folder: Path, config_file: str) -> str:
-    """Put this package and the configuration into a folder and return the name of the latter there."""
-    package, name = Path(__file__).parent, "config.yaml"
-    shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(config_file, folder / name)
+def _pack(folder: Path, job: Job) -> str:
+    """Put this package, modules and the configuration into a folder and return the name of the latter there."""
+    name = "config.yaml"
+    for module in (Path(__file__).parent, *job.modules):
+        if module.is_dir():
+            shutil.copytree(module, folder / module.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(module, folder)
+    shutil.copy(job.config_file, folder / name)
     return name
 
 

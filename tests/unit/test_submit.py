@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from unet_ray import submit
-from unet_ray.cli import main
+from unet_ray.cli import _read_config, main
 from unet_ray.config_file import parse_config
 from unet_ray.errors import ConfigError, ResourceError
 
@@ -103,8 +103,53 @@ def test_variables_are_named_and_their_values_are_those_of_here() -> None:
 def test_a_place_on_this_machine_is_refused_before_anything_is_sent(key: str, place: str) -> None:
     good = {"run.storage": "s3://bucket/runs", "data.root": "/mnt/shared", "predict.checkpoint": "best"}
     submit.check_places(parse_config({}, good, "test"))
-    with pytest.raises(ConfigError, match=rf"^{key}: {place} is a place on this machine"):
+    with pytest.raises(ConfigError, match=rf"^{key}: {place} is a place on one machine, or in a copy"):
         submit.check_places(parse_config({}, {**good, key: place}, "test"))
+
+
+def test_a_layout_of_ones_own_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_layout.py").write_text("def find(root): ...\n")
+    (tmp_path / "my_package").mkdir()
+    for name in ("__init__", "night"):
+        (tmp_path / "my_package" / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = {"data.layout": "my_layout:find", "predict.layout": "my_package.night:find"}
+    found = submit.own_modules(parse_config({}, own, "test"))
+    assert found == [tmp_path / "my_layout.py", tmp_path / "my_package"]
+    assert submit.own_modules(parse_config({}, {}, "test")) == []
+    with pytest.raises(ConfigError, match=r"^data.layout: there is no module nowhere here to send"):
+        submit.own_modules(parse_config({}, {"data.layout": "nowhere:find"}, "test"))
+    config = tmp_path / "street.yaml"
+    config.touch()
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    job = submit.Job(name="n", stage="train", config_file=str(config), flags=[], variables={}, modules=found)
+    assert submit._pack(sent, job) == "config.yaml"
+    assert sorted(path.name for path in sent.iterdir()) == ["config.yaml", "my_layout.py", "my_package", "unet_ray"]
+    assert (sent / "my_package" / "night.py").exists()
+    assert not list(sent.rglob("__pycache__"))
+
+
+def test_flags_mean_the_same_when_they_are_sent(yaml_file: str) -> None:
+    typed = [
+        yaml_file, "--scaling.num_workers", "2", "4", "--augment.crop", "32", "48", "--predict.scales", "0.75", "1",
+        "--loss.class_weights", "median", "--optim.lr=1e-3", "--data.root", "s3://b/a b", "--run.name", "null-1",
+        "--predict.masks", "null", "--labels.classes", "road", "sky, blue", "--data.val_fraction", "0.5",
+    ]  # fmt: skip
+    path, flags, config = _read_config("train", typed)
+    assert path == yaml_file
+    assert _read_config("train", [path, *flags]) == (path, flags, config)
+    assert config.scaling.num_workers == (2, 4)
+
+
+def test_a_submitted_job_does_not_write_into_its_copy_of_the_code(
+    yaml_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert main(["train", yaml_file, "--run.storage", "runs", "--data.root", "frames"]) == 2
+    line = json.loads(capsys.readouterr().err)
+    assert line["level"] == "ERROR"
+    assert line["message"].startswith("run.storage: runs is a place on one machine, or in a copy of the code")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +159,7 @@ def test_a_place_on_this_machine_is_refused_before_anything_is_sent(key: str, pl
         (["trian", "YAML"], "trian: no such stage; take one of labels, prepare"),
         (["train", "nowhere.yaml"], "nowhere.yaml: cannot read this configuration file"),
         (["train", "YAML", "--optim.lrr", "1"], "--optim.lrr: no such option; did you mean --optim.lr?"),
-        (["train", "YAML", "--run.storage", "runs"], "run.storage: runs is a place on this machine"),
+        (["train", "YAML", "--run.storage", "runs"], "run.storage: runs is a place on one machine"),
         (["--env", "MY_TOKEN", "train", "YAML"], "--env: MY_TOKEN looks like a secret"),
         (["--address", "http://127.0.0.1:1", "train", "YAML"], "--address: no Ray answers at 127.0.0.1:1"),
     ],

@@ -31,6 +31,7 @@ def run_stage(stage: str, config: Config, environment: Mapping[str, str], said: 
     pipeline.infer = infer  # type: ignore[assignment]
     pipeline.collect = collect  # type: ignore[assignment]
     runtime.require_cpus = lambda scaling: 1
+    runtime.describe_cluster = lambda: "this process"
     runtime.plan_prediction = lambda *_: Resources(  # type: ignore[assignment]
         device="cpu", num_networks=1, cpus_per_network=1, threads_per_network=1, data_cpus=1
     )

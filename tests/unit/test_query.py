@@ -56,13 +56,26 @@ def test_classes_and_groups_have_the_scores_of_all_their_counts(uri: str) -> Non
         assert (miou, accuracy) == pytest.approx((wanted_scores.miou, wanted_scores.pixel_accuracy))
 
 
+def test_minutes_have_the_scores_of_their_own_counts(uri: str) -> None:
+    found = run(uri, 'SELECT "group", minute, frames, miou FROM by_minute(1 / 60)').rows  # a frame a minute
+    wanted = [
+        (row["group"], row["frame"], 1, score(row["confusion"]).miou if row["confusion"] else None) for row in OK_ROWS
+    ]
+    assert [row[:3] for row in found] == [row[:3] for row in wanted]
+    for (*_, miou), (*_, expected) in zip(found, wanted, strict=True):
+        assert miou == (None if expected is None else pytest.approx(expected))
+    whole = run(uri, "SELECT minute, frames, miou, confidence, uncertainty FROM by_minute(30)").rows
+    groups = run(uri, "SELECT 0, frames, miou, confidence, uncertainty FROM by_group").rows
+    assert whole == groups
+
+
 def test_quarantined_rows_have_their_reasons(uri: str) -> None:
     assert dict(run(uri, "SELECT row_id, error_code FROM quarantine").rows) == BAD_ROWS
 
 
 @pytest.mark.parametrize("sql", QUESTIONS)
 def test_every_question_of_the_document_has_an_answer(uri: str, sql: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(QUESTIONS) == 13
+    assert len(QUESTIONS) == 14
     found = run(uri, sql)
     assert found.columns
     assert len(capsys.readouterr().err.splitlines()) == 1 + len(found.rows)

@@ -75,3 +75,27 @@ WITH of_frames AS (
 SELECT "group", frames, first_frame, last_frame, miou(confusion) AS miou, pixel_accuracy(confusion) AS pixel_accuracy,
   expected_miou, confidence, uncertainty, flicker, copied, confusion
 FROM of_frames LEFT JOIN of_truth USING ("group") ORDER BY "group";
+
+-- As by_group, for each minute of a group, whose frames follow each other at so many a second: FROM by_minute(30).
+CREATE MACRO by_minute(frames_per_second) AS TABLE
+WITH timed AS (
+  SELECT *, CAST(floor(frame / (60.0 * frames_per_second)) AS BIGINT) AS minute FROM rows WHERE status = 'ok'
+), of_frames AS (
+  SELECT "group", minute, count(*) AS frames,
+    sum(list_sum(confidence_sum)) / sum(255.0 * height * width) AS confidence,
+    sum(entropy_sum) / sum(255.0 * height * width) AS uncertainty,
+    avg(expected_miou) AS expected_miou,
+    sum(list_sum(lasting[1 : len(lasting) // 2])) / sum(list_sum(lasting)) AS flicker
+  FROM timed GROUP BY "group", minute
+), sums AS (
+  SELECT "group", minute, place, sum(pixels)::BIGINT AS pixels
+  FROM (
+    SELECT "group", minute, unnest(confusion) AS pixels, unnest(range(1, len(confusion) + 1)) AS place
+    FROM timed WHERE confusion IS NOT NULL
+  ) GROUP BY ALL
+), of_truth AS (
+  SELECT "group", minute, list(pixels ORDER BY place) AS confusion FROM sums GROUP BY "group", minute
+)
+SELECT "group", minute, frames, miou(confusion) AS miou, pixel_accuracy(confusion) AS pixel_accuracy, expected_miou,
+  confidence, uncertainty, flicker
+FROM of_frames LEFT JOIN of_truth USING ("group", minute) ORDER BY "group", minute;

@@ -93,7 +93,7 @@ def test_every_stage_runs_as_a_job_and_training_that_was_stopped_goes_on(
     name = next(line for line in first.stderr or () if " job train-" in line).split(" job ")[1].split()[0]
     assert wait_for(lambda: checkpoints.exists() and any(checkpoints.iterdir()), first), communicate(first)
     assert wait_for(lambda: 'run="tiny"' in shown(nodes, "ray_unet_ray_epoch"), first), communicate(first)
-    assert 'command="train"' in shown(nodes, "ray_unet_ray_train_workers")
+    assert 'command="train"' in shown(nodes, "ray_unet_ray_epoch")
     _, complaints = communicate(stop := start(nodes, RAY, "job", "stop", name))
     assert stop.returncode == 0, complaints
     said, complaints = communicate(first)

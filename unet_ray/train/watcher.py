@@ -41,6 +41,7 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         """Log the messages as they come."""
+        self._send(TRAIN_WORKERS, self._workers)
         while True:
             try:
                 message = self._messages.get(timeout=60)

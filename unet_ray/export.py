@@ -15,10 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from PIL import Image
 
 from unet_ray import pipeline, storage
@@ -27,6 +25,7 @@ from unet_ray.datasets.frames import read_frame
 from unet_ray.errors import ExistsError, ImageError
 from unet_ray.faults import translated
 from unet_ray.images.encode import decode_stored_mask, encode_mask
+from unet_ray.images.paint import blend
 from unet_ray.labels.classes import ClassMap
 from unet_ray.progress import Meter
 from unet_ray.query.run import select_rows
@@ -92,12 +91,6 @@ def run(uri: str, folder: str, kind: Format, where: str | None) -> Exported:
         unreadable=counts["unreadable"],
         seconds=round(time.monotonic() - started, 1),
     )
-
-
-def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """Return an ``(H, W, 3)`` uint8 RGB photo half covered by the colours of an ``(H, W)`` uint8 mask."""
-    colours = np.array(palette, np.uint16)[mask]
-    return ((image + colours) // 2).astype(np.uint8)
 
 
 def _claim(folder: str, table: Table, classes: ClassMap, kind: Format) -> None:
@@ -183,7 +176,7 @@ def _draw(row: Mapping[str, Any], plan: Plan, classes: ClassMap, policy: ImagesS
     shard, place = divmod(row["row_id"], plan.shard_rows)
     planned = plan.read(Unit(shard, place // plan.unit_rows))[place % plan.unit_rows]
     image, _ = read_frame(planned, classes, policy)
-    Image.fromarray(overlay(image, mask, classes.palette)).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(blend(image, mask, classes.palette)).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
 
 

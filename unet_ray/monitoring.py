@@ -121,18 +121,18 @@ def make_dashboard() -> Mapping[str, Any]:
         "templating": {
             "list": [
                 {"name": "datasource", "label": "Source", "type": "datasource", "query": "prometheus"},
-                _choice("run", "Run"),
+                _choice_of_runs(),
             ]
         },
         "panels": [_panel(number, series) for number, series in enumerate(SERIES)],
     }
 
 
-def _choice(tag: str, label: str) -> Mapping[str, Any]:
-    shown = {f"ray_{series.name}" for series in (PROCESSES, EPOCH)}
-    query = f'label_values({{__name__=~"{"|".join(sorted(shown))}"}}, {tag})'
+def _choice_of_runs() -> Mapping[str, Any]:
+    shown = "|".join(f"ray_{series.name}" for series in (EPOCH, PROCESSES))
+    query = f'label_values({{__name__=~"{shown}"}}, run)'
     return {
-        "name": tag, "label": label, "type": "query", "datasource": _SOURCE, "query": query, "definition": query,
+        "name": "run", "label": "Run", "type": "query", "datasource": _SOURCE, "query": query, "definition": query,
         "includeAll": True, "multi": True, "refresh": 2, "current": {"text": "All", "value": "$__all"},
     }  # fmt: skip
 

@@ -74,27 +74,25 @@ def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
                 meanwhile()
                 started.result()
             except (ConnectionError, RuntimeError) as error:
-                raise _why_not_joined(error) from error
+                why = _why_not_joined(error)
+                if why is None:
+                    raise
+                raise ResourceError(f"RAY_ADDRESS: {why}") from error
             yield
         finally:
             ray.shutdown()
 
 
-def _why_not_joined(error: Exception) -> Exception:
-    """Return the error of ours that tells why a cluster could not be joined, or another one as it is."""
+def _why_not_joined(error: Exception) -> str | None:
+    """Return why a cluster could not be joined and what to do, None where the error is another one."""
     text = " ".join(str(error).split())
     if text.startswith("Version mismatch"):
-        return ResourceError(
-            f"RAY_ADDRESS: {text}; install the cluster's versions here, or start it from this version's image"
-        )
+        return f"{text}; install the cluster's versions here, or start it from this version's image"
     if not isinstance(error, ConnectionError):
-        return error
+        return None
     if "InvalidAuthToken" in str(error.__cause__):
-        return ResourceError(
-            "RAY_ADDRESS: the cluster has another token than ours; put the one that it was started with in "
-            "~/.ray/auth_token"
-        )
-    return ResourceError(f"RAY_ADDRESS: {text}; check the address and ~/.ray/auth_token")
+        return "the cluster has another token than ours; put the one that it was started with in ~/.ray/auth_token"
+    return f"{text}; check the address and ~/.ray/auth_token"
 
 
 def _start(options: Mapping[str, Any]) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unet_ray.images.paint import blend
 from unet_ray.metrics import ClassScore, Scores, score
-from unet_ray.report.classic import blend, keras_history, print_classes, print_scores, write_classic
+from unet_ray.report.classic import keras_history, print_classes, print_scores, write_classic
 from unet_ray.report.content import Panel
 from unet_ray.schema import IGNORE_INDEX
 

@@ -16,6 +16,7 @@ from unet_ray import export
 from unet_ray.config_input import LabelsSection
 from unet_ray.errors import ConfigError, ExistsError, TableError
 from unet_ray.export import Format
+from unet_ray.images.paint import blend
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.table.read import open_table
 
@@ -91,7 +92,7 @@ def test_overlays_are_half_photo_half_colour_and_lost_photos_are_counted(uri: st
     for row_id, row in listed(folder).items():
         photo = cv2.imread(str(tmp_path / "photos" / f"{row_id}.png"))[:, :, ::-1]
         expected = (photo.astype(int) + np.array(CLASSES.palette)[masks_of(uri)[row_id]]) // 2
-        np.testing.assert_array_equal(export.overlay(photo, masks_of(uri)[row_id], CLASSES.palette), expected)
+        np.testing.assert_array_equal(blend(photo, masks_of(uri)[row_id], CLASSES.palette), expected)
         with Image.open(folder / row["file"]) as picture:
             assert picture.size == photo.shape[1::-1]
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_ray import storage
+from unet_ray.images.paint import blend, paint
 from unet_ray.metrics import Scores
 from unet_ray.report.content import Colour, History, Panel, epochs, series
 from unet_ray.schema import IGNORE_INDEX
@@ -80,13 +81,6 @@ def keras_history(history: History) -> Mapping[str, list[float | None]]:
     }
 
 
-def blend(image: Picture, mask: Picture, palette: Sequence[Colour]) -> Picture:
-    """Return an ``(H, W, 3)`` photo with the colours of an ``(H, W)`` mask, half and half; 255 leaves the photo."""
-    colours = _paint(mask, palette).astype(np.uint16)
-    mixed = ((image + colours) // 2).astype(np.uint8)
-    return np.where((mask == IGNORE_INDEX)[..., None], image, mixed)
-
-
 def _files(
     history: History, panels: Sequence[Panel], scores: Scores, palette: Sequence[Colour]
 ) -> Iterator[tuple[str, bytes]]:
@@ -105,8 +99,8 @@ def _files(
         return
     photos = [panel.image for panel in shown]
     truths = [panel.true_mask for panel in shown if panel.true_mask is not None]
-    predicted = [_paint(panel.pred_mask, palette) for panel in shown]
-    true = [_paint(mask, palette) for mask in truths]
+    predicted = [paint(panel.pred_mask, palette) for panel in shown]
+    true = [paint(mask, palette) for mask in truths]
     yield "prediction.png", _grid({"Original": photos, "Predicted": predicted, "True": true})
     yield "Predictions.png", _grid({"Original": photos, "Mask": true, "Prediction": predicted})
     yield "example_org-mask-label.png", _grid({"Original": photos, "Mask": true, "Label": [*map(_grey, truths)]})
@@ -148,13 +142,6 @@ def _png(figure: Figure, dpi: int) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def _paint(mask: Picture, palette: Sequence[Colour]) -> Picture:
-    """Return ``(H, W, 3)`` colours of an ``(H, W)`` mask; what has no class is black."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(palette)] = palette
-    return colours[mask]
 
 
 def _grey(mask: Picture) -> Picture:

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from unet_ray.config_input import Colour
+from unet_ray.images.paint import paint
 from unet_ray.schema import IGNORE_INDEX
 
 _OPACITY = 0.55
@@ -74,9 +75,7 @@ def overlay(tile: Tile, palette: Sequence[Colour]) -> NDArray[np.uint8]:
     height, width = tile.mask.shape
     rows, columns = np.ogrid[:height, :width]
     wide = max(1, min(height, width) // _STRIPES)
-    colours = np.zeros((256, 3))
-    colours[: len(palette)] = palette
-    laid = colours[tile.mask]
+    laid = paint(tile.mask, palette).astype(np.float64)
     ignored = tile.mask == IGNORE_INDEX
     laid[ignored] = (255 * ((rows + columns) // wide % 2))[ignored][:, None]
     return np.rint(_OPACITY * laid + (1 - _OPACITY) * tile.image).astype(np.uint8)

@@ -17,6 +17,7 @@ Precision = Literal["auto", Arithmetic]
 Split = Literal["train", "val", "test"]
 Flips = Literal["none", "horizontal", "both"]
 Plane = Literal["confidence", "second_mask"]
+LegacyProject = Literal["project000", "project002", "project003"]
 
 SCALE_STEPS = 4
 """Scales of test-time augmentation are multiples of one part in so many."""
@@ -109,6 +110,8 @@ class ReportSection:
     """Frames shown of each kind: best, worst, most uncertain, random."""
     classic: str | None = None
     """URI of a folder for files as classic U-Net projects leave them: metrics.png, prediction.png, classes.txt, ..."""
+    legacy: LegacyProject | None = None
+    """Also score as one of three published U-Net projects does, and say what makes the difference (docs/reading-results.md)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.panels <= 20, "report.panels", "in 0..20", self.panels)

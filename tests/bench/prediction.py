@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import torch
 
-from tests.bench.clock import row
+from tests.bench.clock import print_rows, row
 from tests.bench.frames import frames
 from tests.bench.limits import limit
 from tests.bench.peers import plain_recipe
@@ -172,10 +172,7 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder, runtime.connected():
         images, _ = frames(Path(folder) / "input")
-        for one in measure_predict(Path(folder), images):
-            sys.stdout.write(
-                f"{one['name']:<36}{one['value']:9.2f} {one['unit']} {one['ratio']:6.2f} x {one['against']}\n"
-            )
+        print_rows(measure_predict(Path(folder), images))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from tests import s3server
-from tests.bench.clock import row
+from tests.bench.clock import print_rows, row
 from tests.bench.frames import frames
 from tests.bench.prediction import make_config, save_untrained, take, time_predict
 from unet_ray import runtime, s3, storage
@@ -115,10 +115,8 @@ def main() -> None:
         }  # fmt: skip
         try:
             with runtime.connected():
-                for one in [*measure_s3(Path(folder)), *measure_length(Path(folder), most)]:
-                    sys.stdout.write(
-                        f"{one['name']:<36}{one['value']:9.2f} {one['unit']} {one['ratio']:6.2f} x {one['against']}\n"
-                    )
+                print_rows(measure_length(Path(folder), most))
+                print_rows(measure_s3(Path(folder)))
         finally:
             s3server.stop(server)
 

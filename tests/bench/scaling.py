@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tests.bench.clock import row
+from tests.bench.clock import print_rows, row
 from tests.nodes import Nodes
 from tests.unit.inline_table import begin, planned_rows, predict_rows
 from unet_ray import pipeline, runtime
@@ -117,8 +117,7 @@ def main() -> None:
     if len(sys.argv) > 2:
         sys.stdout.write(json.dumps(measure_here(int(sys.argv[2]), seconds)))
         return
-    for one in measure(seconds):
-        sys.stdout.write(f"{one['name']:<36}{one['value']:9.2f} {one['unit']} {one['ratio']:6.2f} x {one['against']}\n")
+    print_rows(measure(seconds))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ demo: $(VENV)/.installed  ## the four stages on drawn street scenes
 	$(BIN)/unet-ray predict $(CONFIG)
 	$(BIN)/unet-ray report $(CONFIG)
 
-test: $(VENV)/.installed  ## every test that this machine can run; those that start Ray beside the others
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+test: $(VENV)/.installed  ## every test that this machine can run but the nightly ones; those that start Ray beside the others
+	$(BIN)/pytest -m 'not nightly' --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 faults: $(VENV)/.installed  ## every request fails or kills in every way, bad files, damaged bytes; a JSON line at the end
 	$(BIN)/pytest tests/faults --exhaustive --tally faults.json

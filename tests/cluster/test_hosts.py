@@ -13,7 +13,10 @@ from tests.tally import Tally
 from unet_ray import s3, storage
 from unet_ray.checkpoint import find_checkpoint
 
-pytestmark = pytest.mark.skipif(not permitted(), reason="hosts need root, and network namespaces")
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.skipif(not permitted(), reason="hosts need root, and network namespaces"),
+]
 
 BUCKET = "s3://hosts"
 EPOCHS = 5

@@ -22,7 +22,7 @@ from unet_ray.table.verify import verify
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-EPOCHS = 200
+EPOCHS = 80
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,7 @@ def shown(nodes: Nodes, series: str) -> str:
     return "\n".join(line for line in lines if line.startswith(f"{series}{{"))
 
 
+@pytest.mark.nightly
 def test_every_stage_runs_as_a_job_and_training_that_was_stopped_goes_on(
     nodes: Nodes, config: Path, tally: Tally
 ) -> None:

@@ -30,13 +30,14 @@ _COPIES = 3
 
 def measure_length(scratch: Path, most: int) -> list[dict[str, Any]]:
     """Return what a frame more costs in a job of ``most`` frames and in one of a tenth, and the driver's memory."""
-    folders = [write_small(scratch / str(size), size) for size in (most // 100, most // 10, most)]
-    before = _peak_mb()
-    (least, least_s), (few, few_s), (many, many_s) = (time_predict(small_config(scratch, folder)) for folder in folders)
+    timed = []
+    for size in (most // 100, most // 10, most):
+        timed.append((*time_predict(small_config(scratch, write_small(scratch / str(size), size))), _peak_mb()))
+    (least, least_s, _), (few, few_s, few_mb), (many, many_s, many_mb) = timed
     short, long = (few_s - least_s) / (few - least), (many_s - few_s) / (many - few)
     return [
         row(f"a frame more, of {many:,}", 1000 * long, "ms", f"a frame more, of {few:,}", 1000 * short),
-        row("most memory of the driver", _peak_mb(), "MB", "before", before),
+        row(f"most memory of the driver, {many:,}", many_mb, "MB", f"{few:,} frames", few_mb),
     ]
 
 

@@ -26,12 +26,18 @@ def sections() -> Iterator[tuple[str, type]]:
         yield item.name, item.type
 
 
-def leaves() -> Iterator[tuple[str, "dataclasses.Field[Any]", str]]:
-    """Yield each option as its dotted key, its dataclass field and its help text."""
+def option_fields() -> Iterator[tuple[str, "dataclasses.Field[Any]"]]:
+    """Yield each option as its dotted key and its dataclass field."""
     for section, cls in sections():
-        docs = _field_docs(cls)
         for item in dataclasses.fields(cls):
-            yield f"{section}.{item.name}", item, docs[item.name]
+            yield f"{section}.{item.name}", item
+
+
+def leaves() -> Iterator[tuple[str, "dataclasses.Field[Any]", str]]:
+    """Yield each option with its help text, which is read from the source and takes a moment."""
+    docs = {section: _field_docs(cls) for section, cls in sections()}
+    for key, item in option_fields():
+        yield key, item, docs[key.partition(".")[0]][item.name]
 
 
 @cache
@@ -71,7 +77,7 @@ def parse_config(document: Mapping[str, Any], overrides: Mapping[str, str], sour
             kind = type(values).__name__
             raise ConfigError(f"{source}: {section}: must be a section of key: value lines, got a value ({kind})")
         merged[section] = dict(values or {})
-    texts = {key for key, item, _ in leaves() if item.type in (str, str | None)}
+    texts = {key for key, item in option_fields() if item.type in (str, str | None)}
     for key, typed in overrides.items():
         section, _, name = key.partition(".")
         try:
@@ -144,7 +150,7 @@ def nearest(key: str, prefix: str = "") -> str:
     """Return a hint at the key that was probably meant, or nothing."""
     if re.search("aws|secret|password|token|credential", key, re.IGNORECASE):
         return "; credentials come from the environment (AWS_*), never from a configuration"
-    meant = {name: name for name, _, _ in leaves()}
+    meant = {name: name for name, _ in option_fields()}
     if "." not in key:
         meant = {name.partition(".")[2]: name for name in reversed(meant)}
         if not prefix:

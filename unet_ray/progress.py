@@ -1,18 +1,19 @@
-"""Progress of a table job, as log lines: how far, how fast, how long still. Runs on the driver."""
+"""Progress of a table job: how far, how fast, how long still. Runs on the driver."""
 
 import logging
 import time
 
+from unet_ray.logs import LIVE
 from unet_ray.table.commit import Progress
 
 logger = logging.getLogger(__name__)
 
-_EVERY_S = 2.0
+_EVERY_S = 0.5
 _SHORTEST_S = 1.0  # a rate over less is noise
 
 
 class Meter:
-    """Logs a line every two seconds and one at the end; call it with each `Progress`."""
+    """Logs a live line twice a second and one that stays at the end; call it with each `Progress`."""
 
     def __init__(self, stage: str, noun: str) -> None:
         """Make a meter whose clock starts with the first rows done: start-up is not throughput."""
@@ -43,7 +44,8 @@ class Meter:
         speed += f" ({pixel_rate / 1e6:.1f} Mpx/s)" if pixel_rate else ""
         eta = f", {format_duration((now.planned - now.done) / rate)} left" if rate and not finished else ""
         bad = f", {now.quarantined} quarantined" if now.quarantined else ""
-        logger.info("%s: %d/%d %s%s%s%s", self._stage, now.done, now.planned, self._noun, speed, eta, bad)
+        text = f"{self._stage}: {now.done}/{now.planned} {self._noun}{speed}{eta}{bad}"
+        logger.info("%s", text, extra=None if finished else LIVE)
 
 
 def format_duration(seconds: float) -> str:

@@ -9,11 +9,15 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
+from unet_ray.terminal import CLEAR
+
+_T = TypeVar("_T")
 _DEADLINE_S = 18.0
 
 
-def stoppable(work: Callable[[], int], resume: str) -> int:
+def stoppable(work: Callable[[], _T], resume: str) -> _T:
     """Return ``work()``; SIGINT and SIGTERM end it, and the process with it, by code 130 and 143.
 
     The first signal says how to go on and raises KeyboardInterrupt in the main thread: of all exceptions, Ray passes on
@@ -32,7 +36,8 @@ def stoppable(work: Callable[[], int], resume: str) -> int:
         watchdog = threading.Timer(_DEADLINE_S, os._exit, [128 + number])
         watchdog.daemon = True
         watchdog.start()
-        line = f"stopping on {signal.Signals(number).name}, again to stop at once; to go on: {resume}\n"
+        line = CLEAR if os.isatty(2) else ""
+        line += f"stopping on {signal.Signals(number).name}, again to stop at once; to go on: {resume}\n"
         with contextlib.suppress(OSError):  # nobody reads it any more
             os.write(2, line.encode(errors="backslashreplace"))  # what was interrupted may be inside sys.stderr
         raise KeyboardInterrupt

@@ -11,7 +11,6 @@ import re
 import secrets
 import shlex
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
@@ -23,7 +22,7 @@ from typing import Any
 from unet_ray import access, storage
 from unet_ray.config import Config
 from unet_ray.errors import ConfigError, ResourceError
-from unet_ray.logs import as_record, as_text
+from unet_ray.logs import as_record, relay
 
 logger = logging.getLogger(__name__)
 
@@ -237,8 +236,7 @@ async def _follow(client: Any, name: str) -> Mapping[str, Any] | None:
         if record is not None and "level" not in record:
             result = record
         else:
-            sys.stderr.write(f"{as_text(line)}\n")
-            sys.stderr.flush()
+            relay(line)
     return result
 
 

@@ -1,5 +1,7 @@
 import json
 import logging
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from unet_ray import __version__, cli
-from unet_ray.cli import STAGES, main, run_stage, stage_parser
+from unet_ray import __version__
+from unet_ray.cli import main, run_stage
+from unet_ray.commands import COMMANDS, stage
+from unet_ray.commands.stages import STAGES
 from unet_ray.config import Config
-from unet_ray.config_file import leaves
+from unet_ray.config_file import leaves, sections
 from unet_ray.errors import CheckpointError
 
 
@@ -28,7 +32,7 @@ def stage_does(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Config], 
     """Give a function that puts another work in the place of every stage's."""
 
     def replace(work: Callable[[Config], Mapping[str, Any]]) -> None:
-        monkeypatch.setattr(cli, "_run", lambda stage, config: work(config))
+        monkeypatch.setattr(stage, "_run", lambda module, outputs, config: work(config))
 
     return replace
 
@@ -79,24 +83,43 @@ print([name for name in heavy if name in sys.modules], file=sys.stderr)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def help_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     with pytest.raises(SystemExit) as caught:
-        main(["--help"])
+        main(argv)
     assert caught.value.code == 0
-    shown = capsys.readouterr().out
-    assert [name for name in (*STAGES, "verify") if f"\n    {name} " not in shown] == []
+    return capsys.readouterr().out
+
+
+def test_the_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(capsys, "--help")
+    assert [name for name in COMMANDS if f"\n    {name} " not in shown] == []
+    assert re.findall(r"^  (\d[\d, ]*\d|\d) ", shown, re.M) == ["0", "1", "2", "3", "130, 143"]
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--version"])
-    assert (caught.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
+    assert help_of(capsys, "--version") == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_help_of_a_stage_shows_every_option_with_its_default(stage: str) -> None:
-    shown = " ".join(stage_parser(stage).format_help().split())
-    assert shown.startswith(f"usage: unet-ray {stage} CONFIG [--section.key VALUE ...]")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_is_short_and_ends_with_an_example_that_it_understands(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shown = help_of(capsys, name, "-h")
+    assert shown == help_of(capsys, name, "--help")
+    assert shown.startswith(f"usage: unet-ray {name} ")
+    lines = shown.splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 100
+    example = lines[-1].removeprefix(f"Example: unet-ray {name} ")
+    COMMANDS[name].parser().parse(shlex.split(example))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_help_of_a_stage_shows_every_option_with_its_default_when_asked_for_all(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shown = " ".join(help_of(capsys, name, "--help", "all").split())
+    assert shown.startswith(f"usage: unet-ray {name} CONFIG [--section.key VALUE ...]")
     for key, _, doc in leaves():
         assert f" --{key} " in shown
         assert " ".join(doc.split()) in shown
@@ -106,6 +129,21 @@ def test_the_help_of_a_stage_shows_every_option_with_its_default(stage: str) -> 
         "early. [null]",
     ):
         assert default in shown
+
+
+def test_the_help_of_a_stage_shows_the_options_of_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(capsys, "train", "--help", "report")
+    assert [key for key, *_ in leaves() if f"  --{key} " in shown] == [
+        key for key, *_ in leaves() if key.startswith("report.")
+    ]
+    assert error_of(capsys, main(["train", "--help", "optin"])).startswith(
+        "--help: optin: no such section; take one of"
+    )
+
+
+def test_every_section_matters_to_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = "".join(help_of(capsys, name, "-h") for name in STAGES)
+    assert set(re.findall(r"^  ([a-z]+) +[A-Z]", shown, re.M)) == {name for name, _ in sections()}
 
 
 # Flags
@@ -182,11 +220,14 @@ def test_a_flag_that_cannot_be_used_is_one_line_and_exit_code_2(
     ("argv", "message"),
     [
         ([], "unet-ray: the following arguments are required: COMMAND (see unet-ray --help)"),
-        (["training"], "unet-ray: argument COMMAND: invalid choice: 'training' (choose from "),
+        (["--json"], "unet-ray: the following arguments are required: COMMAND (see unet-ray --help)"),
+        (["training"], "training: no such command; did you mean train? (see unet-ray --help)"),
+        (["serve"], "serve: no such command (see unet-ray --help)"),
         (["train"], "unet-ray train: the following arguments are required: CONFIG (see unet-ray train --help)"),
         (["train", "none.yaml"], "none.yaml: cannot read this configuration file"),
         (["verify"], "unet-ray verify: the following arguments are required: uri (see unet-ray verify --help)"),
-        (["verify", "--fix", "x"], "unet-ray: unrecognized arguments: --fix (see unet-ray --help)"),
+        (["verify", "--fix", "x"], "--fix: no such option (see unet-ray verify --help)"),
+        (["verify", "x", "--gcc"], "--gcc: no such option; did you mean --gc? (see unet-ray verify --help)"),
         (["verify", "/nowhere/at/all"], "/nowhere/at/all"),
         (["verify", "~/table"], "~/table starts with '~', which is not expanded"),
     ],
@@ -235,13 +276,22 @@ def test_an_error_of_ours_inside_anothers_is_found(
     assert error_of(capsys, main(["predict", yaml_file])) == "runs/a: no checkpoint; train first"
 
 
-def test_a_fault_that_is_not_the_users_keeps_its_traceback(yaml_file: str, stage_does: Callable[..., None]) -> None:
+def test_a_fault_of_ours_has_code_1_and_the_words_of_the_task_that_failed(
+    capsys: pytest.CaptureFixture[str], yaml_file: str, stage_does: Callable[..., None]
+) -> None:
+    class TaskError(Exception):
+        """As Ray's, which have many lines and hold what was raised in a task."""
+
+        cause = KeyError("missing")
+
     def work(config: Config) -> Mapping[str, Any]:
-        raise KeyError("missing")
+        raise TaskError("ray::task()\n  File ...")
 
     stage_does(work)
-    with pytest.raises(KeyError, match="missing"):
-        main(["train", yaml_file])
+    assert main(["train", yaml_file]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[-1] == "error: a fault of ours: KeyError: 'missing'; its trace is above"
 
 
 def test_nothing_forges_a_line_or_drives_the_terminal(
@@ -256,7 +306,7 @@ def test_nothing_forges_a_line_or_drives_the_terminal(
     stage_does(work)
     assert main(["report", yaml_file]) == 2
     logged, error = capsys.readouterr().err.splitlines()
-    assert logged.endswith(r" a\r\n00:00:00 trained\x1b[2J\x9b2J\u202e\u2028.png: not shown")
+    assert logged.endswith(r" warning: a\r\n00:00:00 trained\x1b[2J\x9b2J\u202e\u2028.png: not shown")
     assert error == r"error: a 00:00:00 trained\x1b[2J\x9b2J\u202e .png: no checkpoint"
 
 

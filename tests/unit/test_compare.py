@@ -1,6 +1,7 @@
 """Two predictions of the same frames; the cluster is a loop here."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.unit.inline_table import BAD_ROWS, NUM_CLASSES, NUM_ROWS, begin, planned_rows, predict
 from unet_ray import cli, compare
+from unet_ray.commands.compare import COMPARE
 from unet_ray.compare import comparison_text
 from unet_ray.errors import TableError
 from unet_ray.images.encode import MaskEncoding, encode_mask
@@ -128,6 +130,6 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, A
 def test_a_gate_is_an_exit_code(
     miou: float | None, argv: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_compare", lambda first, second: {"miou": miou})
+    monkeypatch.setitem(cli.COMMANDS, "compare", replace(COMPARE, work=lambda options: {"miou": miou}))
     assert cli.main(["compare", "one", "two", *argv]) == code
     assert '"miou"' in capsys.readouterr().out

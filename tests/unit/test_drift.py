@@ -1,6 +1,7 @@
 """Frames held against a reference, without truth and without Ray."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.unit.inline_table import begin, planned_rows
 from unet_ray import cli
+from unet_ray.commands.drift import DRIFT
 from unet_ray.drift import drift_from_validation, drift_text, run
 from unet_ray.errors import TableError
 from unet_ray.reference import Reference, count_levels, find_levels, name_numbers
@@ -207,7 +209,7 @@ def test_what_tells_nothing_is_refused(reference: str, tmp_path: Path, changes: 
 def test_a_gate_is_an_exit_code(
     largest: float, argv: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_drift", lambda uri, reference: {"largest": largest})
+    monkeypatch.setitem(cli.COMMANDS, "drift", replace(DRIFT, work=lambda options: {"largest": largest}))
     assert cli.main(["drift", "one", "two", *argv]) == code
     assert cli.main(["drift", "one", *argv]) == code
     assert '"largest"' in capsys.readouterr().out

@@ -32,14 +32,19 @@ def run(
     return caplog.messages
 
 
-def test_a_line_is_logged_every_two_seconds_and_at_the_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    lines = run(clock, caplog, [(0, 0), *((10 + 0.5 * number, 10 * number) for number in range(1, 11))])
+def test_a_live_line_is_logged_twice_a_second_and_one_that_stays_at_the_end(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = run(clock, caplog, [(0, 0), *((10 + 0.25 * number, 10 * number) for number in range(1, 11))])
     assert lines == [
         "predict: 10/100 frames",
-        "predict: 50/100 frames, 20.0/s, 2 s left",
-        "predict: 90/100 frames, 20.0/s, 0 s left",
-        "predict: 100/100 frames, 20.0/s",
+        "predict: 30/100 frames",
+        "predict: 50/100 frames, 40.0/s, 1 s left",
+        "predict: 70/100 frames, 40.0/s, 1 s left",
+        "predict: 90/100 frames, 40.0/s, 0 s left",
+        "predict: 100/100 frames, 40.0/s",
     ]
+    assert [getattr(record, "live", False) for record in caplog.records] == [True] * 5 + [False]
 
 
 def test_start_up_is_not_throughput(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

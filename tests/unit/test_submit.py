@@ -9,7 +9,9 @@ import pytest
 import ray
 
 from unet_ray import submit
-from unet_ray.cli import _read_config, main
+from unet_ray.cli import main
+from unet_ray.commands.stage import read_config, typed_flags
+from unet_ray.commands.stages import STAGES
 from unet_ray.config_file import parse_config
 from unet_ray.errors import ConfigError, ResourceError
 
@@ -136,10 +138,12 @@ def test_flags_mean_the_same_when_they_are_sent(yaml_file: str) -> None:
         "--loss.class_weights", "median", "--optim.lr=1e-3", "--data.root", "s3://b/a b", "--run.name", "null-1",
         "--predict.masks", "null", "--labels.classes", "road", "sky, blue", "--data.val_fraction", "0.5",
     ]  # fmt: skip
-    path, flags, config = _read_config("train", typed)
-    assert path == yaml_file
-    assert _read_config("train", [path, *flags]) == (path, flags, config)
-    assert config.scaling.num_workers == (2, 4)
+    parser = STAGES["train"].parser()
+    here = parser.parse(typed)
+    there = parser.parse([yaml_file, *(f"--{key}={value}" for key, value in typed_flags(here).items())])
+    assert typed_flags(there) == typed_flags(here)
+    assert read_config(there) == read_config(here)
+    assert read_config(here).scaling.num_workers == (2, 4)
 
 
 def test_a_submitted_job_does_not_write_into_its_copy_of_the_code(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.util.queue import Queue
 
+from unet_ray.logs import LIVE
 from unet_ray.monitoring import (
     DATA_WAIT,
     EPOCH,
@@ -93,5 +94,5 @@ class Watcher(threading.Thread):
         eta = format_duration(left * self._schedule.global_batch / samples_per_s)
         logger.info(
             "train: epoch %d/%d step %d/%d, %.1f img/s, %.0f %% waiting for data, %s left",
-            epoch, self._schedule.epochs, step, steps, samples_per_s, 100 * data_wait, eta,
+            epoch, self._schedule.epochs, step, steps, samples_per_s, 100 * data_wait, eta, extra=LIVE,
         )  # fmt: skip

@@ -1,0 +1,18 @@
+"""The commands of ``unet-ray``: a module declares each (`command.Command`), and is named here."""
+
+from collections.abc import Mapping
+
+from unet_ray.commands.command import Command
+from unet_ray.commands.compare import COMPARE
+from unet_ray.commands.drift import DRIFT
+from unet_ray.commands.export import EXPORT
+from unet_ray.commands.pick import PICK
+from unet_ray.commands.query import QUERY
+from unet_ray.commands.stages import STAGES
+from unet_ray.commands.submit import SUBMIT
+from unet_ray.commands.verify import VERIFY
+
+_TOOLS = (SUBMIT, VERIFY, COMPARE, DRIFT, PICK, EXPORT, QUERY)
+
+COMMANDS: Mapping[str, Command] = {**STAGES, **{tool.name: tool for tool in _TOOLS}}
+"""By name, in the order of the help."""

@@ -8,7 +8,7 @@ from unet_ray.commands.stage import declare_stage
 _STAGES = (
     declare_stage(
         "labels", "all masks of an input in, what is wrong with them and the labels that fit out",
-        "unet_ray.doctor.run", "run data images video labels scaling",
+        "unet_ray.survey.run", "run data images video labels scaling",
         flags="--data.root frames", outputs=lambda config: [f"{config.run_uri}/labels"],
     ),
     declare_stage(

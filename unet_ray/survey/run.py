@@ -18,16 +18,16 @@ from unet_ray.config import Config
 from unet_ray.config_input import LabelsSection
 from unet_ray.datasets import layouts
 from unet_ray.datasets.frames import fetch_stored
-from unet_ray.doctor.findings import Findings, diagnose
-from unet_ray.doctor.page import Example, PageContent, render_page
-from unet_ray.doctor.scan import Lens, Scan, decode_as_stored, fits, known_colours, merge, scan_rows
-from unet_ray.doctor.suggestion import suggest
-from unet_ray.doctor.text import findings_text, suggestion_yaml
 from unet_ray.errors import ImageError
 from unet_ray.faults import outlast
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.progress import Meter
+from unet_ray.survey.findings import Findings, diagnose
+from unet_ray.survey.page import Example, PageContent, render_page
+from unet_ray.survey.scan import Lens, Scan, decode_as_stored, fits, known_colours, merge, scan_rows
+from unet_ray.survey.suggestion import suggest
+from unet_ray.survey.text import findings_text, suggestion_yaml
 from unet_ray.table.commit import Progress
 from unet_ray.table.plan import Plan, Terms, Unit, create_plan
 

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from unet_ray.columns import align
-from unet_ray.doctor.findings import Findings, ValueRow
+from unet_ray.survey.findings import Findings, ValueRow
 
 _MOST_VALUES = 20
 

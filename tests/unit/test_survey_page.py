@@ -9,11 +9,11 @@ import yaml
 
 from tests.unit.test_report_page import HOSTILE, Page, decode
 from unet_ray.config_file import parse_config
-from unet_ray.doctor.findings import ClassRow, Fault, Findings, Leak, SplitRow, ValueRow
-from unet_ray.doctor.page import Example, PageContent, draw_stored, render_page
-from unet_ray.doctor.schemes import Purity
-from unet_ray.doctor.suggestion import Suggestion
-from unet_ray.doctor.text import findings_text, suggestion_yaml
+from unet_ray.survey.findings import ClassRow, Fault, Findings, Leak, SplitRow, ValueRow
+from unet_ray.survey.page import Example, PageContent, draw_stored, render_page
+from unet_ray.survey.schemes import Purity
+from unet_ray.survey.suggestion import Suggestion
+from unet_ray.survey.text import findings_text, suggestion_yaml
 
 
 def findings(name: str = "road", **changes: Any) -> Findings:

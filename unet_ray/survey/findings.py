@@ -9,15 +9,15 @@ import numpy as np
 
 from unet_ray.config_input import LabelsSection
 from unet_ray.datasets.splits import SPLITS
-from unet_ray.doctor.scan import MOST_EXAMPLES, Scan, class_counts, known_values
-from unet_ray.doctor.schemes import Purity, measure_colours
-from unet_ray.doctor.suggestion import Suggestion, sample_of
-from unet_ray.doctor.tally import Tally
-from unet_ray.doctor.twins import find_twins
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.recovery import unpack_colours
 from unet_ray.metrics import median_frequency_weights
 from unet_ray.schema import IGNORE_INDEX
+from unet_ray.survey.scan import MOST_EXAMPLES, Scan, class_counts, known_values
+from unet_ray.survey.schemes import Purity, measure_colours
+from unet_ray.survey.suggestion import Suggestion, sample_of
+from unet_ray.survey.tally import Tally
+from unet_ray.survey.twins import find_twins
 
 MOST_SHOWN = 40
 """Values, sizes and groups that a report lists."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from unet_ray.doctor.twins import MOST_BITS, find_twins, hash_thumbs, make_thumb
+from unet_ray.survey.twins import MOST_BITS, find_twins, hash_thumbs, make_thumb
 
 
 def noise(number: int, seed: int = 0) -> NDArray[np.uint8]:

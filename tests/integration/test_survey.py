@@ -1,4 +1,4 @@
-"""The label doctor on small inputs with a fault of each kind, and what it suggests, prepared."""
+"""The survey of masks on small inputs with a fault of each kind, and what it suggests, prepared."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.unit.image_files import blobs, encode
 from unet_ray import prepare, storage
 from unet_ray.config import Config
-from unet_ray.doctor import run as doctor
+from unet_ray.survey import run as survey
 from unet_ray.table.read import open_table
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -68,7 +68,7 @@ def test_every_fault_of_an_input_is_found_and_counted(
     config = make_config(
         data__layout="camvid", data__split="lists", data__root=str(faulty), labels__classes="[sky, road, car]"
     )
-    result = doctor.run(config)
+    result = survey.run(config)
     found = json.loads(storage.read_bytes(result.report))
     assert (result.images, result.masks, result.problems) == (12, 9, len(found["problems"]))
     assert {fault["code"]: (fault["images"], fault["examples"][0][0]) for fault in found["faults"]} == {
@@ -128,7 +128,7 @@ def test_the_labels_suggested_for_colours_in_jpegs_give_every_pixel_a_class(
         "data__split": "hash",
         "data__root": f"{tmp_path}/input",
     }
-    result = doctor.run(make_config(**changes))
+    result = survey.run(make_config(**changes))
     found = json.loads(storage.read_bytes(f"{s3_bucket}/run/labels/report.json"))
     assert (result.images, result.masks, found["forms"]) == (12, 12, {"colours": 12})
     labels = yaml.safe_load(result.suggestion)["labels"]
@@ -142,4 +142,4 @@ def test_the_labels_suggested_for_colours_in_jpegs_give_every_pixel_a_class(
     rows = open_table(config.dataset_uri).read(["class_pixels", "ignored_pixels"]).to_pylist()
     assert sum(row["ignored_pixels"] for row in rows) == 0
     assert min(np.sum([row["class_pixels"] for row in rows], axis=0)) > 0
-    assert doctor.run(config).problems == 0
+    assert survey.run(config).problems == 0

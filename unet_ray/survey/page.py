@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_ray.config_input import Colour
-from unet_ray.doctor.findings import Findings
-from unet_ray.doctor.text import suggestion_yaml, value_text
 from unet_ray.html.page import render_template
 from unet_ray.html.pictures import drawing_uri, mask_uri, photo_uri, shrink_image, shrink_mask
 from unet_ray.labels.scheme import generate_palette
+from unet_ray.survey.findings import Findings
+from unet_ray.survey.text import suggestion_yaml, value_text
 
 _SECTIONS = ("Input", "Problems", "Examples", "Values", "Classes", "Leaks", "Schemes", "Suggestion")
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from unet_ray.config_input import ImagesSection
 from unet_ray.datasets.frames import fetch_stored
-from unet_ray.doctor.tally import EMPTY, Tally, add_up, cells_of, tally_image
-from unet_ray.doctor.twins import THUMB_PIXELS, make_thumb
 from unet_ray.errors import ImageError
 from unet_ray.images.decode import decode_mask, decode_mask_colours
 from unet_ray.images.repeats import find_repeats, make_thumbnail
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.recovery import Recovery, name_colour, pack_colours, unpack_colours
 from unet_ray.metrics import count_classes
+from unet_ray.survey.tally import EMPTY, Tally, add_up, cells_of, tally_image
+from unet_ray.survey.twins import THUMB_PIXELS, make_thumb
 
 MOST_EXAMPLES = 5
 SAMPLED_PIXELS = 512

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.unit.image_files import blobs, encode
-from unet_ray.doctor.schemes import find_peaks, fit_preset, fit_preset_to_lossy, measure_colours
 from unet_ray.labels.presets import PRESETS
+from unet_ray.survey.schemes import find_peaks, fit_preset, fit_preset_to_lossy, measure_colours
 
 COLOURS = [(0, 0, 0), (250, 40, 40), (40, 200, 60), (30, 60, 240)]
 

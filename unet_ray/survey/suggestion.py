@@ -10,14 +10,14 @@ from pydantic import TypeAdapter
 
 from unet_ray.config_file import plain_values
 from unet_ray.config_input import MOST_CLASSES, LabelsSection
-from unet_ray.doctor.scan import Scan, known_values
-from unet_ray.doctor.schemes import find_peaks, fit_preset, fit_preset_to_lossy
-from unet_ray.doctor.tally import Tally, add_up
 from unet_ray.labels.classes import ClassMap
 from unet_ray.labels.presets import PRESETS
 from unet_ray.labels.recovery import unpack_colours
 from unet_ray.labels.scheme import make_class_map
 from unet_ray.schema import IGNORE_INDEX
+from unet_ray.survey.scan import Scan, known_values
+from unet_ray.survey.schemes import find_peaks, fit_preset, fit_preset_to_lossy
+from unet_ray.survey.tally import Tally, add_up
 
 _GOOD_SHARE = 0.99  # configured labels that explain this much are kept
 _MOST_LISTED = 16

@@ -12,10 +12,10 @@ from tests.unit.image_files import POLICY, encode, gradient, palette_of
 from unet_ray.config_input import LabelsSection
 from unet_ray.datasets.inputs import add_folder
 from unet_ray.datasets.listing import Listing
-from unet_ray.doctor.findings import diagnose
-from unet_ray.doctor.scan import Lens, Scan, known_colours, merge, scan_rows
-from unet_ray.doctor.suggestion import suggest
 from unet_ray.labels.scheme import make_class_map
+from unet_ray.survey.findings import diagnose
+from unet_ray.survey.scan import Lens, Scan, known_colours, merge, scan_rows
+from unet_ray.survey.suggestion import suggest
 
 SECTION = LabelsSection(classes=("sky", "road", "car"))
 COLOURS = LabelsSection(classes=("sky", "road"), palette=((10, 20, 30), (200, 0, 0)), scheme="colours", max_distance=5)

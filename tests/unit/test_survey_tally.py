@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_ray.doctor import tally
-from unet_ray.doctor.tally import MOST_VALUES, add_up, cells_of, tally_image
+from unet_ray.survey import tally
+from unet_ray.survey.tally import MOST_VALUES, add_up, cells_of, tally_image
 
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=30), min_size=1, max_size=4))

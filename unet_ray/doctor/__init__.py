@@ -1,1 +1,0 @@
-"""The label doctor: what the masks of an input hold, what is wrong with them, and which labels would fit."""

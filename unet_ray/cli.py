@@ -92,6 +92,9 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
             result = command.work(options)
     except Exception as error:
         return _explain(error, debug)
+    if isinstance(result, str):
+        sys.stdout.write(result)
+        return 0
     if as_json or not sys.stdout.isatty():
         sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
         sys.stdout.flush()

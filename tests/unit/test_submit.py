@@ -160,7 +160,7 @@ def test_a_submitted_job_does_not_write_into_its_copy_of_the_code(
     ("argv", "said"),
     [
         ([], "the following arguments are required: STAGE"),
-        (["trian", "YAML"], "trian: no such stage; take one of labels, prepare"),
+        (["trian", "YAML"], "unet-ray submit: argument STAGE: invalid choice: 'trian' (choose from"),
         (["train", "nowhere.yaml"], "nowhere.yaml: cannot read this configuration file"),
         (["train", "YAML", "--optim.lrr", "1"], "--optim.lrr: no such option; did you mean --optim.lr?"),
         (["train", "YAML", "--run.storage", "runs"], "run.storage: runs is a place on one machine"),

@@ -72,7 +72,7 @@ class Command:
         purpose: What goes in and what comes out, in a line.
         example: Arguments that make sense, as typed.
         arguments: Declares them to the parser.
-        work: Does it, with logging set up. A mapping becomes the line of JSON on standard output.
+        work: Does it, with logging set up. Its result becomes the line of JSON on standard output; text is that itself.
         gate: Makes an exit code of the result.
         usage: The first line of the help, where the parser's own says too little.
     """
@@ -81,7 +81,7 @@ class Command:
     purpose: str
     example: str
     arguments: Callable[[Parser], None]
-    work: Callable[[Namespace], Mapping[str, Any]]
+    work: Callable[[Namespace], Mapping[str, Any] | str]
     gate: Callable[[Namespace, Mapping[str, Any]], int] = lambda options, result: 0
     usage: str | None = None
 

@@ -10,7 +10,6 @@ from typing import Any
 from unet_ray.commands.command import Command, Parser
 from unet_ray.commands.stage import read_config, typed_flags
 from unet_ray.commands.stages import STAGES
-from unet_ray.errors import ConfigError
 from unet_ray.signals import stoppable
 
 _DASHBOARD = "http://127.0.0.1:8265"
@@ -22,16 +21,12 @@ def _arguments(parser: Parser) -> None:
     variable = "a variable of here that the job is to have; repeatable"
     parser.add_argument("--env", metavar="NAME", action="append", default=[], help=variable)
     parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
-    parser.add_argument("stage", metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("stage", metavar="STAGE", choices=[*STAGES], help=", ".join(STAGES))
     parser.add_argument("command", metavar="CONFIG ...", nargs=argparse.REMAINDER, help="as in unet-ray STAGE")
 
 
 def _work(options: Namespace) -> Mapping[str, Any]:
     """Say what is wrong with the command or the configuration before anything is sent."""
-    if options.stage not in STAGES:
-        raise ConfigError(
-            f"{options.stage}: no such stage; take one of {', '.join(STAGES)} (see unet-ray submit --help)"
-        )
     typed = STAGES[options.stage].parser().parse(options.command)
     config = read_config(typed)
     from unet_ray import submit

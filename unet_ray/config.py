@@ -5,7 +5,9 @@ from Python. Credentials and endpoints are not configuration: they come from the
 writing is `config_file`'s.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import field
+from operator import attrgetter
 from typing import Any, Literal
 
 from unet_ray.config_input import DataSection, ImagesSection, LabelsSection, LayoutName, SyntheticSection, VideoSection
@@ -18,6 +20,15 @@ Split = Literal["train", "val", "test"]
 Flips = Literal["none", "horizontal", "both"]
 Plane = Literal["confidence", "second_mask"]
 LegacyProject = Literal["project000", "project002", "project003"]
+
+INPUTS = (
+    "data.root", "data.dataset", "labels.centroids", "model.encoder_weights", "train.start_from", "predict.images",
+    "predict.masks", "predict.checkpoint",
+)  # fmt: skip
+"""Options that say where a job reads."""
+
+OUTPUTS = ("run.storage", "predict.output", "report.classic")
+"""Options that say where a job writes."""
 
 SCALE_STEPS = 4
 """Scales of test-time augmentation are multiples of one part in so many."""
@@ -256,6 +267,13 @@ class Config:
         """Return the size of training crops: as configured, or a pair's, rounded down to what the network puts out."""
         sizes = self.model.sizes
         return self.augment.crop or (sizes.at_most(height), sizes.at_most(width))
+
+    def places(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield those of the options that name a place, with it."""
+        for key in keys:
+            place = attrgetter(key)(self)
+            if place is not None and (key != "predict.checkpoint" or place not in ("best", "last")):
+                yield key, place
 
     @property
     def run_uri(self) -> str:

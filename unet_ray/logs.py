@@ -124,8 +124,9 @@ class _Text(logging.Formatter):
     def _label(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
             return ""
-        word, style = ("error:", "red") if record.levelno >= logging.ERROR else ("warning:", "yellow")
-        return f"{paint(word, style) if self._colours else word} "
+        is_error = record.levelno >= logging.ERROR
+        word = "error:" if is_error else "warning:"
+        return f"{paint(word, 'red' if is_error else 'yellow') if self._colours else word} "
 
 
 class _Json(logging.Formatter):

@@ -36,7 +36,8 @@ _JOINING_ENVIRONMENT = {
     "RAY_NUM_REDIS_GET_RETRIES": "5",  # seconds: something answers at the address, and a wrong token stays wrong
 }
 _LOOK_EVERY_S = 5.0
-_OBJECT_STORE_BYTES = 2 * 2**30
+OBJECT_STORE_BYTES = 2 * 2**30
+"""Shared memory of a cluster of our own on this machine."""
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
         options |= {
             "address": "local",
             "num_cpus": this_machine().cpus,
-            "object_store_memory": _OBJECT_STORE_BYTES,
+            "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
     # On the main thread, ray.init would take SIGTERM for itself. The thread stays: its end would kill the raylet.

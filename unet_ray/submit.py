@@ -15,12 +15,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from unet_ray import access, storage
-from unet_ray.config import Config
+from unet_ray.config import INPUTS, OUTPUTS, Config
 from unet_ray.errors import ConfigError, ResourceError
 from unet_ray.logs import as_record, relay
 
@@ -30,12 +29,6 @@ _DEFAULT_PORT = 8265
 _STOP_S = 60  # of a job that is told to stop, until it is killed; ours end within 18
 _ANSWER_S = 10.0
 _POLL_S = 1.0
-_INPUTS = (
-    "data.root", "data.dataset", "labels.centroids", "model.encoder_weights", "train.start_from", "predict.images",
-    "predict.masks", "predict.checkpoint",
-)  # fmt: skip
-OUTPUTS = ("run.storage", "predict.output", "report.classic")
-"""Options that say where a job writes."""
 _FIX = "check --address, or open a way to it: ray dashboard CLUSTER.yaml, or kubectl port-forward SERVICE 8265"
 _SECRET = re.compile(r"secret|passw|token|credential|(^|_)key(_|$)", re.IGNORECASE)
 
@@ -110,7 +103,7 @@ def own_modules(config: Config) -> list[Path]:
     return [*found.values()]
 
 
-def check_places(config: Config, keys: Sequence[str] = (*_INPUTS, *OUTPUTS)) -> None:
+def check_places(config: Config, keys: Sequence[str] = (*INPUTS, *OUTPUTS)) -> None:
     """Refuse relative paths, which a cluster would look for in a copy of this code, and write to it.
 
     Args:
@@ -120,9 +113,8 @@ def check_places(config: Config, keys: Sequence[str] = (*_INPUTS, *OUTPUTS)) -> 
     Raises:
         ConfigError: There is one, by its name.
     """
-    for key in keys:
-        place = attrgetter(key)(config)
-        if place in (None, "best", "last") or storage.absolute(place) == place or place.startswith("file:"):
+    for key, place in config.places(keys):
+        if storage.absolute(place) == place or place.startswith("file:"):
             continue
         raise ConfigError(
             f"{key}: {place} is a place on one machine, or in a copy of the code that goes with the job; a job on a "

@@ -7,7 +7,9 @@ from typing import Literal, TextIO
 CLEAR = "\r\x1b[K"
 """Begins a line anew, whatever is in it."""
 
-_STYLES = {"red": "1;31", "yellow": "33", "green": "32", "bold": "1"}
+Style = Literal["red", "yellow", "green", "bold"]
+
+_STYLES: Mapping[Style, str] = {"red": "1;31", "yellow": "33", "green": "32", "bold": "1"}
 _COLUMNS = 80
 
 
@@ -26,7 +28,7 @@ def has_colours(stream: TextIO, environment: Mapping[str, str]) -> bool:
     return bool(environment.get("FORCE_COLOR")) or is_terminal(stream, environment)
 
 
-def paint(text: str, style: Literal["red", "yellow", "green", "bold"]) -> str:
+def paint(text: str, style: Style) -> str:
     """Return a text in a colour, or bold."""
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
 

@@ -6,51 +6,41 @@ import re
 import subprocess
 import sys
 import termios
-from pathlib import Path
-
-import pytest
 
 from unet_ray.terminal import CLEAR
 
 JOB = """
 import logging, os, sys
-from unet_ray import cli, progress
-from unet_ray.commands import stage
+from dataclasses import replace
+from unet_ray import cli
 from unet_ray.errors import DatasetError
-from unet_ray.table.commit import Progress
+from unet_ray.logs import LIVE
 
-progress._EVERY_S = 0
+logger = logging.getLogger("unet_ray.prepare")
 
-def work(module, outputs, config):
-    meter = progress.Meter("prepare", "pairs")
-    for done in (1, 2, 3):
-        meter(Progress(planned=3, done=done, quarantined=1, resumed=0))
-        if done == 2:
-            logging.getLogger("unet_ray.prepare").warning("a store is slow")
-    match config.run.name:
+def work(options):
+    logger.info("prepare: %d/%d pairs", 1, 3, extra=LIVE)
+    logger.info("prepare: %d/%d pairs", 2, 3, extra=LIVE)
+    logger.warning("a store is slow")
+    logger.info("prepare: %d/%d pairs", 3, 3)
+    match options.uri:
         case "fault":
             raise KeyError("missing")
         case "error":
             raise DatasetError("data.root: there is nothing")
         case "stopped":
-            meter(Progress(planned=9, done=8, quarantined=0, resumed=0))
+            logger.info("prepare: %d/%d pairs", 4, 5, extra=LIVE)
             os.kill(os.getpid(), 2)
     sys.stderr.write("a table of results\\n")
     return {"ok": 3}
 
-stage._run = work
-sys.exit(cli.main(["prepare", *sys.argv[1:]]))
+cli.COMMANDS["verify"] = replace(cli.COMMANDS["verify"], work=work)
+sys.exit(cli.main(["verify", *sys.argv[1:]]))
 """
-PROGRESS = ["TIME prepare: 1/3 pairs, 1 quarantined", "TIME prepare: 2/3 pairs, 1 quarantined"]
+PROGRESS = ["TIME prepare: 1/3 pairs", "TIME prepare: 2/3 pairs"]
 WARNING = "TIME \x1b[33mwarning:\x1b[0m a store is slow\n"
-DONE = "TIME prepare: 3/3 pairs, 1 quarantined\n"
+DONE = "TIME prepare: 3/3 pairs\n"
 RED = "\x1b[1;31merror:\x1b[0m"
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> str:
-    (tmp_path / "my.yaml").touch()
-    return str(tmp_path / "my.yaml")
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -82,64 +72,62 @@ def log(*arguments: str, **changes: str) -> tuple[int, str, list[str]]:
     return done.returncode, done.stdout, re.sub(r"\d\d:\d\d:\d\d", "TIME", done.stderr).splitlines(keepends=True)
 
 
-def test_a_terminal_has_a_line_that_is_written_over_and_no_json(config: str) -> None:
-    assert show(config) == (0, [*PROGRESS, WARNING, DONE + "a table of results\n"])
+def test_a_terminal_has_a_line_that_is_written_over_and_no_json() -> None:
+    assert show("fine") == (0, [*PROGRESS, WARNING, DONE + "a table of results\n"])
 
 
-def test_a_log_has_few_lines_no_colours_and_the_result_apart(config: str) -> None:
+def test_a_log_has_few_lines_no_colours_and_the_result_apart() -> None:
     few = [f"{PROGRESS[0]}\n", "TIME warning: a store is slow\n", DONE, "a table of results\n"]
-    assert log(config) == (0, '{"ok": 3}\n', few)
+    assert log("fine") == (0, '{"ok": 3}\n', few)
 
 
-def test_json_is_all_there_is_beside_warnings(config: str) -> None:
-    assert show(config, "--json") == (0, [WARNING + '{"ok": 3}\n'])
-    assert log(config, "--json") == (0, '{"ok": 3}\n', ["TIME warning: a store is slow\n"])
+def test_json_is_all_there_is_beside_warnings() -> None:
+    assert show("fine", "--json") == (0, [WARNING + '{"ok": 3}\n'])
+    assert log("fine", "--json") == (0, '{"ok": 3}\n', ["TIME warning: a store is slow\n"])
 
 
-def test_a_live_line_does_not_wrap(config: str) -> None:
-    assert show(config, columns=20)[1][:2] == ["TIME prepare: 1", "TIME prepare: 2"]
-    assert show(config, columns=0)[1][:2] == PROGRESS
+def test_a_live_line_does_not_wrap() -> None:
+    assert show("fine", columns=20)[1][:2] == ["TIME prepare: 1", "TIME prepare: 2"]
+    assert show("fine", columns=0)[1][:2] == PROGRESS
 
 
-def test_colours_are_as_the_environment_wants_them(config: str) -> None:
+def test_colours_are_as_the_environment_wants_them() -> None:
     plain = "TIME warning: a store is slow\n"
-    assert show(config, NO_COLOR="1")[1] == [*PROGRESS, plain, DONE + "a table of results\n"]
-    assert show(config, NO_COLOR="")[1][2] == WARNING
-    assert log(config, FORCE_COLOR="1")[2][1] == WARNING
-    assert log(config, FORCE_COLOR="1", NO_COLOR="1")[2][1] == plain
+    assert show("fine", NO_COLOR="1")[1] == [*PROGRESS, plain, DONE + "a table of results\n"]
+    assert show("fine", NO_COLOR="")[1][2] == WARNING
+    assert log("fine", FORCE_COLOR="1")[2][1] == WARNING
+    assert log("fine", FORCE_COLOR="1", NO_COLOR="1")[2][1] == plain
     few = "".join([f"{PROGRESS[0]}\n", plain, DONE, "a table of results\n"])
-    assert show(config, TERM="dumb") == (0, [few])
+    assert show("fine", TERM="dumb") == (0, [few])
 
 
-def test_a_fault_of_ours_is_a_line_on_a_terminal_and_has_its_trace_in_a_log(config: str) -> None:
-    fault = ["--run.name", "fault"]
-    code, lines = show(config, *fault)
+def test_a_fault_of_ours_is_a_line_on_a_terminal_and_has_its_trace_in_a_log() -> None:
+    code, lines = show("fault")
     assert (code, lines[-1]) == (1, f"{RED} a fault of ours: KeyError: 'missing'; --debug shows its trace\n")
-    _, lines = show(config, *fault, "--debug")
+    _, lines = show("fault", "--debug")
     assert lines[-1].startswith("  Traceback (most recent call last):\n")
     told = "a fault of ours: KeyError: 'missing'; its trace is above\n"
     assert lines[-1].endswith(f"\n  KeyError: 'missing'\n{RED} {told}")
-    code, said, logged = log(config, *fault)
+    code, said, logged = log("fault")
     assert (code, said) == (1, "")
     assert "  KeyError: 'missing'\n" in logged
     assert logged[-1] == f"error: {told}"
 
 
-def test_an_error_of_the_users_has_a_trace_if_it_is_asked_for(config: str) -> None:
-    error = ["--run.name", "error"]
-    code, lines = show(config, *error)
+def test_an_error_of_the_users_has_a_trace_if_it_is_asked_for() -> None:
+    code, lines = show("error")
     assert (code, lines[-1]) == (2, f"{RED} data.root: there is nothing\n")
-    code, said, logged = log(config, *error, "--debug")
+    code, said, logged = log("error", "--debug")
     assert (code, said, logged[-1]) == (2, "", "error: data.root: there is nothing\n")
     assert logged[-2] == "  unet_ray.errors.DatasetError: data.root: there is nothing\n"
 
 
-def test_a_stop_begins_a_line_of_its_own(config: str) -> None:
-    code, lines = show(config, "--run.name", "stopped")
+def test_a_stop_begins_a_line_of_its_own() -> None:
+    code, lines = show("stopped")
     assert code == 130
-    assert lines[-1].startswith("stopping on SIGINT, again to stop at once; to go on: unet-ray prepare ")
+    assert lines[-1].startswith("stopping on SIGINT, again to stop at once; to go on: unet-ray verify ")
 
 
 def test_headings_of_the_help_are_bold_on_a_terminal() -> None:
-    assert log("-h")[1].startswith("usage: unet-ray prepare CONFIG ")
-    assert log("-h", FORCE_COLOR="1")[1].startswith("\x1b[1musage:\x1b[0m unet-ray prepare CONFIG ")
+    assert log("-h")[1].startswith("usage: unet-ray verify [-h] ")
+    assert log("-h", FORCE_COLOR="1")[1].startswith("\x1b[1musage:\x1b[0m unet-ray verify [-h] ")

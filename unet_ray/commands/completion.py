@@ -57,7 +57,9 @@ def _work(options: Namespace) -> str:
 
 def _case(names: str, parser: Parser, values: Mapping[str, Sequence[str]]) -> str:
     """Return the branch of a command: its flags, and the words that fit behind those of them that take a value."""
-    flags, words, branches = [], [], []
+    flags: list[str] = []
+    words: list[str] = []
+    branches: list[str] = []
     for action in sorted(parser._actions, key=lambda action: bool(action.option_strings)):
         known = [str(choice) for choice in action.choices or values.get(action.dest, ())]
         if not action.option_strings:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from unet_ray.access import is_submitted
 from unet_ray.commands.command import Command, Parser
-from unet_ray.config import Config
+from unet_ray.config import INPUTS, OUTPUTS, Config
 from unet_ray.config_file import leaves, load_config, nearest, option_fields, sections
 from unet_ray.config_training import ClassWeights
 from unet_ray.errors import ConfigError
@@ -44,7 +44,7 @@ def declare_stage(
         example=f"my.yaml {flags}".rstrip(),
         usage=_USAGE,
         arguments=partial(_arguments, looks_at.split()),
-        work=lambda options: _run(module, outputs, _settle(read_config(options))),
+        work=lambda options: _run(module, outputs, settle(read_config(options))),
     )
 
 
@@ -61,6 +61,26 @@ def typed_flags(options: Namespace) -> dict[str, str]:
     """Return what was typed on top of the file, by dotted key, as YAML."""
     typed = vars(options)
     return {key: _as_yaml(typed[key], item.type) for key, item in option_fields() if typed[key] is not None}
+
+
+def settle(config: Config) -> Config:
+    """Return a configuration with absolute local paths: workers have other working directories.
+
+    Raises:
+        ConfigError: A submitted job would write into its copy of the code.
+    """
+    from unet_ray import storage
+
+    if is_submitted(os.environ):
+        from unet_ray import submit
+
+        submit.check_places(config, OUTPUTS)
+    changes: dict[str, dict[str, str]] = {}
+    for key, place in config.places((*INPUTS, *OUTPUTS)):
+        section, _, name = key.partition(".")
+        changes.setdefault(section, {})[name] = storage.absolute(place)
+    settled = {section: dataclasses.replace(getattr(config, section), **found) for section, found in changes.items()}
+    return dataclasses.replace(config, **settled)
 
 
 def _arguments(looks_at: Sequence[str], parser: Parser) -> None:
@@ -116,38 +136,6 @@ def _as_yaml(value: str | list[str], kind: Any) -> str:
         return value
     whole = value[0].startswith("[") or value[0] in ("null", *get_args(ClassWeights)) or int in get_args(kind)
     return value[0] if len(value) == 1 and whole else f"[{', '.join(value)}]"
-
-
-def _settle(config: Config) -> Config:
-    """Return the configuration with local paths made absolute: workers have other working directories.
-
-    Raises:
-        ConfigError: A submitted job would write into its copy of the code.
-    """
-    from unet_ray import storage
-
-    if is_submitted(os.environ):
-        from unet_ray import submit
-
-        submit.check_places(config, submit.OUTPUTS)
-
-    def resolve(section: Any, *keys: str) -> Any:
-        found = {key: getattr(section, key) for key in keys}
-        return dataclasses.replace(section, **{k: storage.absolute(v) for k, v in found.items() if v is not None})
-
-    predict = resolve(config.predict, "images", "masks", "output")
-    if predict.checkpoint not in ("best", "last"):
-        predict = resolve(predict, "checkpoint")
-    return dataclasses.replace(
-        config,
-        run=resolve(config.run, "storage"),
-        data=resolve(config.data, "root", "dataset"),
-        labels=resolve(config.labels, "centroids"),
-        model=resolve(config.model, "encoder_weights"),
-        train=resolve(config.train, "start_from"),
-        report=resolve(config.report, "classic"),
-        predict=predict,
-    )
 
 
 def _run(module: str, outputs: Callable[[Config], Sequence[str]] | None, config: Config) -> Mapping[str, Any]:

@@ -7,6 +7,8 @@ import io
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ import pytest
 
 from unet_ray import storage
 from unet_ray.errors import ChangedError, ExistsError, NotFoundError
-from unet_ray.object_file import ObjectFile
+from unet_ray.object_file import ObjectFile, send_file
 
 NAMES = [
     "plain.png",
@@ -191,6 +193,16 @@ def test_a_file_over_an_object_reads_from_anywhere(root: str) -> None:
         assert file.read(1) == b""
         with pytest.raises(ValueError, match="byte -1 is before the start"):
             file.raw.seek(-1)
+
+
+@pytest.mark.parametrize("times", [0, 1, 40_000])
+def test_a_file_is_sent_whole_and_replaces_what_is_there(root: str, times: int, tmp_path_factory: Any) -> None:
+    file, uri = Path(tmp_path_factory.mktemp("local"), "file"), storage.join(root, "deep/er.bin")
+    storage.write(uri, b"what was there")
+    file.write_bytes(bytes(range(256)) * times)
+    send_file(file, uri)
+    assert storage.read_bytes(uri) == file.read_bytes()
+    assert keys(root) == ["deep/er.bin"]
 
 
 def test_names_are_kept_to_the_byte(root: str) -> None:

@@ -1,10 +1,15 @@
-"""An object as a file that is read from anywhere, for decoders that need small parts of a large one."""
+"""An object as a file that is read from anywhere, for decoders that need small parts of it; a file as an object."""
 
 import io
 import os
+import secrets
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_ray import storage
+from unet_ray import s3, storage
+from unet_ray.faults import translated
+from unet_ray.local_files import TEMPORARY
 from unet_ray.storage import ObjectInfo
 
 if TYPE_CHECKING:
@@ -47,3 +52,22 @@ class ObjectFile(io.RawIOBase):
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def send_file(file: Path, uri: str) -> None:
+    """Write a local file as an object, piece by piece, replacing any that is there: it is seen whole or not at all."""
+    with translated("write", uri):
+        if storage.is_remote(uri):
+            import obstore
+
+            bucket, _, key = uri.removeprefix("s3://").partition("/")
+            obstore.put(s3.object_store(bucket, upload_bytes=file.stat().st_size), key, file)
+            return
+        target = Path(storage.absolute(uri))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+        try:
+            shutil.copyfile(file, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -126,7 +126,7 @@ def fetch_stored(
     else:
         if row.get("frame_index") is not None:
             policy = replace(policy, frames="first")  # a page that was planned stands before those that follow it
-        data = _fetch(row, "image", policy)
+        data = fetch_file(row, "image", policy)
         image, plain = decode_image(data, policy)
     if row["mask_uri"] is None:
         return Pair(data=data, plain=plain, image=image, mask=None)
@@ -135,7 +135,7 @@ def fetch_stored(
         plain = False
     else:
         try:
-            mask = decode(_fetch(row, "mask", policy), policy)
+            mask = decode(fetch_file(row, "mask", policy), policy)
         except ImageError as error:
             raise ImageError(error.code, f"mask {row['mask_uri']}: {error.message}") from None
     if mask.shape[:2] != image.shape[:2]:
@@ -178,7 +178,12 @@ def _decode_mask(data: bytes, policy: ImagesSection, recovery: Recovery) -> NDAr
     return decode_mask_colours(data, policy, exact=recovery.needs_exact_pixels)
 
 
-def _fetch(row: Mapping[str, Any], what: str, policy: ImagesSection) -> bytes:
+def fetch_file(row: Mapping[str, Any], what: Literal["image", "mask"], policy: ImagesSection) -> bytes:
+    """Fetch a file of a planned row, or the page of a volume as a TIFF of its own.
+
+    Raises:
+        ImageError: too_large, missing_image, missing_mask, changed_image, changed_mask, missing_page.
+    """
     size = row.get(f"{what}_bytes")
     if size is not None and size > policy.max_bytes:
         raise ImageError("too_large", f"{size} bytes, images.max_bytes is {policy.max_bytes}")

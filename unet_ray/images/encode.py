@@ -1,4 +1,4 @@
-"""Our own encodings: lossless, and decoded back exactly."""
+"""Our own encodings: lossless, and decoded back exactly, but for pictures that are only looked at."""
 
 from typing import Literal
 
@@ -12,6 +12,11 @@ MaskEncoding = Literal["raw", "png"]
 def encode_image(image: NDArray[np.uint8]) -> bytes:
     """Encode an ``(H, W, 3)`` uint8 RGB image as PNG."""
     return _png(np.ascontiguousarray(image[:, :, ::-1]))
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode an ``(H, W, 3)`` uint8 RGB image as JPEG, with loss; ``quality`` in 1..100."""
+    return cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def encode_mask(mask: NDArray[np.uint8], encoding: MaskEncoding) -> bytes:

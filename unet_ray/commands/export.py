@@ -13,9 +13,8 @@ from unet_ray.export import KINDS
 def _arguments(parser: Parser) -> None:
     parser.add_argument("uri", help="URI of a table of predictions")
     parser.add_argument("folder", help="URI of the folder to write")
-    parser.add_argument(
-        "--as", dest="kind", choices=KINDS, default="index", help="the format (docs/exports.md) [index]"
-    )
+    formats = f"one of {', '.join(KINDS)}; docs/exports.md says what they are [index]"
+    parser.add_argument("--as", dest="kind", metavar="FORMAT", choices=KINDS, default="index", help=formats)
     parser.add_argument("--where", metavar="SQL", help="condition on the columns of frames, such as miou < 0.5")
     parser.add_argument("--fps", type=float, default=25.0, help="frames a second of a video [25]")
 

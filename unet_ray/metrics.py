@@ -7,6 +7,7 @@ The confusion matrix has the true class as row and the predicted class as column
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,6 +116,21 @@ class ClassScore:
     fn: int
     iou: float | None
 
+    @property
+    def dice(self) -> float | None:
+        """``2 tp / (2 tp + fp + fn)``, the F1 score; None when the class occurs nowhere."""
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the pixels predicted as the class that are of it; None when there are none."""
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the pixels of the class that were found; None when there are none."""
+        return _ratio(self.tp, self.tp + self.fn)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
@@ -139,7 +155,7 @@ def score(confusion: NDArray[np.int64] | Sequence[int], background: int | None =
     fp = matrix.sum(axis=0) - tp
     fn = matrix.sum(axis=1) - tp
     classes = tuple(
-        ClassScore(tp=t, fp=p, fn=n, iou=t / (t + p + n) if t + p + n else None)
+        ClassScore(tp=t, fp=p, fn=n, iou=_ratio(t, t + p + n))
         for t, p, n in zip(tp.tolist(), fp.tolist(), fn.tolist(), strict=True)
     )
     total = int(matrix.sum())
@@ -147,8 +163,53 @@ def score(confusion: NDArray[np.int64] | Sequence[int], background: int | None =
         classes=classes,
         miou=_mean([item.iou for item in classes]),
         object_miou=_mean([item.iou for class_id, item in enumerate(classes) if class_id != background]),
-        pixel_accuracy=int(tp.sum()) / total if total else None,
+        pixel_accuracy=_ratio(int(tp.sum()), total),
     )
+
+
+def count_margins(confusion_NKK: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return all that the scores of each of N confusion matrices depend on, ``(N, 3, K)`` int64, which adds up.
+
+    They are the pixels of each class that are right, those of the truth, and those predicted.
+    """
+    right_NK = confusion_NKK.diagonal(axis1=1, axis2=2)
+    return np.stack([right_NK, confusion_NKK.sum(2), confusion_NKK.sum(1)], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EachScores:
+    """Ratios of each of N confusion matrices, as `Scores` has them of one: ``(N,)`` float64, NaN where undefined."""
+
+    miou: NDArray[np.float64]
+    object_miou: NDArray[np.float64]
+    pixel_accuracy: NDArray[np.float64]
+
+
+def score_each(margins_N3K: NDArray[np.int64], background: int | None = None) -> EachScores:
+    """Derive the scores of N confusion matrices from what `count_margins` made of them, or sums of it."""
+    right_NK, true_NK, predicted_NK = np.moveaxis(margins_N3K, 1, 0)
+    iou_NK = ratios(right_NK, true_NK + predicted_NK - right_NK)
+    objects_NK = iou_NK if background is None else np.delete(iou_NK, background, axis=1)
+    return EachScores(
+        miou=_mean_of_defined(iou_NK),
+        object_miou=_mean_of_defined(objects_NK),
+        pixel_accuracy=ratios(right_NK.sum(1), true_NK.sum(1)),
+    )
+
+
+def _mean_of_defined(ratios_NK: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ratios(np.nansum(ratios_NK, axis=1), np.count_nonzero(~np.isnan(ratios_NK), axis=1))
+
+
+def ratios(counts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return counts over wholes of the same shape, float64, NaN where the whole is nothing."""
+    found = np.full(counts.shape, np.nan)
+    np.divide(counts, wholes, out=found, where=wholes > 0)
+    return found
+
+
+def _ratio(count: int, whole: int) -> float | None:
+    return count / whole if whole else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -13,9 +13,11 @@ from unet_ray.metrics import (
     count_components,
     count_confusion,
     count_lasting,
+    count_margins,
     measure_boundaries,
     median_frequency_weights,
     score,
+    score_each,
     sum_by_class,
 )
 from unet_ray.schema import IGNORE_INDEX
@@ -176,6 +178,34 @@ def test_a_flat_matrix_scores_as_a_square_one() -> None:
 def test_counts_beyond_float_precision_are_summed_exactly() -> None:
     huge = 2**60 + 1
     assert score([huge, 1, 0, 1]).classes[0] == ClassScore(tp=huge, fp=0, fn=1, iou=huge / (huge + 1))
+
+
+def test_dice_precision_and_recall_are_those_computed_by_hand_and_undefined_where_nothing_defines_them() -> None:
+    first, second, third, fourth = score([[5, 1, 0, 0], [2, 8, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0]]).classes  # type: ignore[list-item]
+    assert (first.dice, first.precision, first.recall) == (10 / 13, 5 / 7, 5 / 6)
+    assert (second.dice, second.precision, second.recall) == (16 / 23, 8 / 13, 8 / 10)
+    assert (third.dice, third.precision, third.recall) == (0.0, None, 0.0)  # never predicted
+    assert (fourth.dice, fourth.precision, fourth.recall) == (None, None, None)
+    assert first.dice == pytest.approx(2 * (first.iou or 0) / (1 + (first.iou or 0)))
+
+
+@pytest.mark.parametrize("background", [None, 0, 2])
+def test_many_matrices_are_scored_as_each_of_them_is(background: int | None) -> None:
+    confusions = np.random.default_rng(0).integers(9, size=(30, 3, 3))
+    confusions[:10, 1] = confusions[:10, :, 1] = 0
+    confusions[5:7] = 0
+    confusions[7] = [[4, 0, 0], [0, 0, 0], [0, 0, 0]]
+    each = score_each(count_margins(confusions), background)
+    for number, confusion in enumerate(confusions):
+        one = score(confusion, background)
+        for name in ("miou", "object_miou", "pixel_accuracy"):
+            found, expected = getattr(each, name)[number], getattr(one, name)
+            assert np.isnan(found) if expected is None else found == pytest.approx(expected, abs=1e-15)
+
+
+def test_margins_add_up() -> None:
+    confusions = np.random.default_rng(1).integers(9, size=(5, 3, 3))
+    assert count_margins(confusions).sum(0).tolist() == count_margins(confusions.sum(0)[None])[0].tolist()
 
 
 @pytest.mark.parametrize(

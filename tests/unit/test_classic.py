@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unet_ray.config_training import ModelSection
 from unet_ray.images.paint import blend
 from unet_ray.metrics import ClassScore, Scores, score
-from unet_ray.report.classic import keras_history, print_classes, print_scores, write_classic
+from unet_ray.report.classic import keras_history, print_benchmark, print_classes, print_scores, write_classic
 from unet_ray.report.content import Panel
 from unet_ray.schema import IGNORE_INDEX
 
@@ -132,3 +133,29 @@ def test_files_are_those_for_which_there_is_something_to_show(
         }  # fmt: skip
         assert (tmp_path / "classes.txt").read_text() == f"{print_classes(scores)}\n"
         assert json.loads((tmp_path / "history.json").read_text())["loss"] == [2.0, 1.0]
+
+
+def test_the_benchmark_adds_up_what_epochs_and_the_last_prediction_took() -> None:
+    history = (
+        {"epoch": 0, "samples_per_s": None, "validation_s": 4.0, "seconds": 4.0},
+        {"epoch": 1, "samples_per_s": 10.0, "validation_s": 0.0, "seconds": 30.0},
+        {"epoch": 2, "samples_per_s": 40.0, "validation_s": 6.0, "seconds": 26.0},
+    )
+    job = {"rows": 695, "seconds": 8.0, "rows_per_s": 86.875, "stages": {"infer": {"seconds": 5.56}}}
+    assert print_benchmark(history, job).splitlines() == [
+        "Total time: 1.0 min (epochs: 2, with validation)",
+        "Training only: 0.8 min, 22.0 img/s",  # 1100 images in 50 s
+        "Prediction: 695 images in 8.0 s, 86.9 img/s",
+        "1 prediction: 8.0 ms in the network",
+    ]
+    assert print_benchmark(HISTORY, None) == ""
+    assert len(print_benchmark(history, None).splitlines()) == 2
+
+
+def test_the_network_is_drawn_and_the_benchmark_written_where_they_are_known(tmp_path: Path) -> None:
+    job = {"rows": 1, "seconds": 1.0, "rows_per_s": 1.0, "stages": {"infer": {"seconds": 1.0}}}
+    scores = score([0] * 9)
+    model = ModelSection(depth=2, width=4)
+    assert write_classic(str(tmp_path), (), panels(1, truth=False), scores, PALETTE, job, model) == 2
+    assert (tmp_path / "benchmark.txt").read_text() == f"{print_benchmark((), job)}\n"
+    assert min(Image.open(tmp_path / "model_arch.png").size) > 100

@@ -1,6 +1,7 @@
 """The report as a page, a table and figures, from data alone."""
 
 import base64
+import hashlib
 import io
 import re
 from dataclasses import replace
@@ -13,29 +14,84 @@ from PIL import Image
 
 from unet_ray.calibration import calibrate
 from unet_ray.drift import Drift, GroupShift
+from unet_ray.intervals import Interval
+from unet_ray.metrics import ClassScore
 from unet_ray.reference import Shift
-from unet_ray.report.content import ClassRow, Panel, Quarantined, ReportContent
-from unet_ray.report.figures import WRONG_COLOUR, curves_svg, error_share, panel_data_uris, reliability_svg
+from unet_ray.report.content import (
+    ClassRow,
+    Headline,
+    Job,
+    JobStage,
+    Panel,
+    Quarantined,
+    ReportContent,
+    SequenceRow,
+    Sequences,
+    Strip,
+)
+from unet_ray.report.figures import (
+    UNSURE_COLOUR,
+    WRONG_COLOUR,
+    curves_svg,
+    error_share,
+    panel_data_uris,
+    reliability_svg,
+    strip_uri,
+)
 from unet_ray.report.page import confusion_shares, render_page
-from unet_ray.report.text import class_table
+from unet_ray.report.text import card_text, certainty, class_table
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-SECTIONS = ("run", "training", "classes", "confusion", "calibration", "drift", "frames", "quarantine", "notes")
+SECTIONS = (
+    "run", "job", "training", "classes", "confusion", "calibration", "sequences", "drift", "frames", "quarantine",
+    "notes",
+)  # fmt: skip
 
 CLASSES = (
     ClassRow(
-        class_id=0, name="sky", colour=(128, 128, 128), tp=9_000, fp=500, fn=1_000, iou=9_000 / 10_500,
-        predicted=9_500, confidence=0.9375,
+        class_id=0, name="sky", colour=(128, 128, 128), predicted=9_500, confidence=0.9375,
+        score=ClassScore(tp=9_000, fp=500, fn=1_000, iou=9_000 / 10_500),
     ),
     ClassRow(
-        class_id=1, name="road", colour=(128, 64, 128), tp=1_500, fp=1_000, fn=500, iou=0.5,
-        predicted=2_500, confidence=0.625,
+        class_id=1, name="road", colour=(128, 64, 128), predicted=2_500, confidence=0.625,
+        score=ClassScore(tp=1_500, fp=1_000, fn=500, iou=0.5),
     ),
     ClassRow(
-        class_id=2, name="fence", colour=(64, 64, 128), tp=0, fp=0, fn=0, iou=None, predicted=0, confidence=None
+        class_id=2, name="fence", colour=(64, 64, 128), predicted=0, confidence=None,
+        score=ClassScore(tp=0, fp=0, fn=0, iou=None),
     ),
 )  # fmt: skip
-SCORES = (("mIoU", 0.6786), ("object mIoU", 0.5), ("pixel accuracy", None))
+HEADLINES = (
+    Headline(
+        name="mIoU", value=0.6786, over_frames=Interval(low=0.64, high=0.7), over_groups=Interval(low=0.6, high=0.72),
+        groups=4,
+    ),
+    Headline(name="object mIoU", value=0.5, over_frames=Interval(low=0.25, high=0.75)),
+    Headline(name="pixel accuracy", value=None),
+)  # fmt: skip
+CARD = (("counted", "12,000 labelled pixels of 2 frames"), ("absent classes", "left out of the mean: fence"))
+JOB = Job(
+    facts=(("rate", "7.0 frames/s"),),
+    stages=(
+        JobStage(
+            name="infer", processes=2, seconds=3.25, cpu_seconds=5.5, busy=0.875, bytes_read=8_429_277, outlasted=3
+        ),
+    ),
+)
+SEQUENCES = Sequences(
+    rows=(
+        SequenceRow(
+            group="seq_4", frames=1_200, quarantined=2, miou=0.4375, confidence=0.8125, expected_miou=0.5,
+            flicker=0.0625, strip=Strip(values=np.array([0.25, np.nan, 0.75]), lowest="frame 7"),
+        ),
+        SequenceRow(
+            group="", frames=1, quarantined=0, miou=None, confidence=None, expected_miou=None, flicker=None,
+            strip=Strip(values=np.array([np.nan]), lowest=None),
+        ),
+    ),
+    total=60,
+    measure="mIoU",
+)  # fmt: skip
 CONFUSION = np.array([[9_000, 1_000, 0], [500, 1_500, 0], [0, 0, 0]], dtype=np.int64)
 CALIBRATION = calibrate([*[0] * 13, 2_000, 8_000, *[0] * 13, 1_500, 7_000, *[0] * 13, 475_000, 1_990_000])
 HISTORY = tuple(
@@ -64,11 +120,14 @@ def panel(**changes: object) -> Panel:
 def content(**changes: object) -> ReportContent:
     report = ReportContent(
         title="CamVid",
+        headlines=HEADLINES,
+        metric_card=CARD,
         facts=(("checkpoint", "s3://models/unet"),),
-        scores=SCORES,
+        job=JOB,
         classes=CLASSES,
         confusion=CONFUSION,
         calibration=CALIBRATION,
+        sequences=SEQUENCES,
         drift=DRIFT,
         history=HISTORY,
         panels=(panel(), panel(kind="random", image_id="b.jpg", true_mask=None, miou=None)),
@@ -114,8 +173,11 @@ def html() -> str:
 @pytest.fixture(scope="module")
 def empty_html() -> str:
     nothing = content(
+        headlines=(Headline(name="mIoU", value=None),),
+        metric_card=(),
         facts=(),
-        scores=(("mIoU", None),),
+        job=None,
+        sequences=Sequences(rows=(), total=0, measure="confidence"),
         classes=tuple(replace(row, predicted=0, confidence=None) for row in CLASSES),
         confusion=np.zeros((3, 3), np.int64),
         calibration=calibrate([0] * 45),
@@ -135,6 +197,22 @@ def decode(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
+def sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def allowed_scripts(html: str) -> list[str]:
+    """The hashes of the scripts that a page may run; nothing else may run, or be loaded."""
+    rules = re.search(r'content="default-src \'none\'; (script-src [^"]*)"', html)
+    assert rules
+    found = re.fullmatch(
+        r"script-src 'sha256-([^']*)'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
+        rules[1],
+    )
+    assert found
+    return [found[1]]
+
+
 # The page
 
 
@@ -144,6 +222,9 @@ def test_page_has_every_section_and_its_data(html: str) -> None:
     assert "s3://models/unet" in sections["run"]
     assert "3 epochs; best validation mIoU 0.333 in epoch 3." in sections["training"]
     assert "9,000" in sections["classes"]
+    assert "8.4 MB" in sections["job"]
+    assert "88%" in sections["job"]
+    assert "The worst 2 of 60, 58 are left out." in " ".join(sections["sequences"].split())
     assert "10,000" in sections["confusion"]
     assert "Mean distance: 0.117." in sections["calibration"]
     drift = " ".join(sections["drift"].split())
@@ -167,6 +248,7 @@ def test_an_empty_page_keeps_every_section_and_says_what_is_missing(empty_html: 
     assert tuple(page.sections) == SECTIONS
     assert all(re.search(r"\w\.\s*$", text) for text in page.sections.values())
     assert page.count("table") == page.count("svg") == page.count("img") == 0
+    assert "How it was counted" not in empty_html
 
 
 def test_undefined_values_are_dashes(html: str) -> None:
@@ -176,10 +258,17 @@ def test_undefined_values_are_dashes(html: str) -> None:
     assert ">0.000<" not in html
 
 
-def test_a_frame_without_truth_has_two_pictures_and_two_dashes() -> None:
+def pictures(html: str) -> list[str]:
+    """The pictures of the frames."""
+    section = html[html.index('id="frames"') : html.index('id="quarantine"')]
+    return re.findall(r'<img src="([^"]*)"', section)
+
+
+def test_a_frame_without_truth_has_two_pictures_and_three_dashes() -> None:
     page = render_page(content(history=(), panels=(panel(true_mask=None, miou=None),)))
-    assert Page(page).count("img") == 2
-    assert page.count('<div class="absent"') == 2
+    assert len(pictures(page)) == 2
+    assert page.count('<div class="absent"') == 3
+    assert "not stored (predict.planes)" in page
     assert "mIoU <b>&ndash;</b>" in page
 
 
@@ -210,8 +299,11 @@ def test_text_from_outside_is_inert() -> None:
         render_page(
             content(
                 title=HOSTILE,
+                headlines=(replace(HEADLINES[0], name=HOSTILE),),
+                metric_card=((HOSTILE, HOSTILE),),
                 facts=((HOSTILE, HOSTILE),),
-                scores=((HOSTILE, 0.5),),
+                job=Job(facts=((HOSTILE, HOSTILE),), stages=(replace(JOB.stages[0], name=HOSTILE),)),
+                sequences=replace(SEQUENCES, rows=(replace(SEQUENCES.rows[0], group=HOSTILE),)),
                 classes=(row, *CLASSES[1:]),
                 panels=(panel(image_id=HOSTILE),),
                 quarantined=(Quarantined(image_id=HOSTILE, error_code=HOSTILE, error_message=HOSTILE),),
@@ -220,15 +312,15 @@ def test_text_from_outside_is_inert() -> None:
             )
         )
     )
-    assert page.count("script") == 0
-    assert page.count("img") == 4
+    assert page.count("script") == 1
+    assert page.count("img") == 4 + 2  # a strip, and the colours of all strips
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert HOSTILE in page.sections["quarantine"]
 
 
 def test_page_loads_nothing_and_forbids_loading(html: str) -> None:
     for tag, attributes in Page(html).elements:
-        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert tag not in ("link", "iframe", "object", "embed", "base")
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:image/"))
     assert "@import" not in html
@@ -237,15 +329,16 @@ def test_page_loads_nothing_and_forbids_loading(html: str) -> None:
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
     }
-    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:;" in html
+    assert allowed_scripts(html) == [sha256(inline) for inline in re.findall(r"<script>(.*?)</script>", html, re.S)]
 
 
 def test_a_dozen_frames_of_pure_noise_stay_below_five_megabytes() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (480, 480, 3), dtype=np.uint8)  # the worst that JPEG and PNG can meet
     labels = np.kron(rng.integers(0, 3, (48, 48), dtype=np.uint8), np.ones((10, 10), np.uint8))
-    frame = panel(image=noise, true_mask=labels, pred_mask=np.roll(labels, 7))
-    assert len(render_page(content(history=(), panels=(frame,)))) < 5_000_000 / 12
+    frame = panel(image=noise, true_mask=labels, pred_mask=np.roll(labels, 7), confidence_map=noise[:, :, 0])
+    nothing, one = (len(render_page(content(panels=panels))) for panels in ((), (frame,)))
+    assert nothing + 12 * (one - nothing) < 5_000_000
 
 
 def test_confusion_shares_are_of_the_true_class() -> None:
@@ -305,6 +398,26 @@ def test_large_pictures_are_shrunk_without_inventing_classes() -> None:
     assert sorted(colour for _, colour in colours) == [(64, 64, 128), (128, 128, 128)]
 
 
+def test_the_confidence_map_goes_from_white_to_unsure() -> None:
+    uris = panel_data_uris(panel(confidence_map=np.array([[255, 128, 0], [255, 250, 240]], np.uint8)), PALETTE)
+    assert uris.confidence
+    sure, half, unsure = np.asarray(decode(uris.confidence).convert("RGB"))[0].tolist()
+    assert (sure, unsure) == ([255] * 3, [*UNSURE_COLOUR])
+    assert all(low < middle < high for low, middle, high in zip(unsure, half, sure, strict=True))
+    assert panel_data_uris(panel(), PALETTE).confidence is None
+
+
+def test_a_strip_goes_from_orange_to_blue_and_is_grey_where_nothing_is_known() -> None:
+    row = np.asarray(decode(strip_uri(np.array([0.2, np.nan, 0.8, 0.5]), 0.2, 0.8)))
+    assert row.shape == (1, 4, 3)
+    low, unknown, high, middle = row[0].tolist()
+    assert low[0] > low[2]
+    assert high[0] < high[2]
+    assert max(unknown) - min(unknown) < 20 < min(middle)
+    alike = np.asarray(decode(strip_uri(np.array([0.5, 0.5, np.nan]), 0.5, 0.5)))
+    assert alike[0].tolist() == [high, high, unknown]
+
+
 def test_error_share_counts_labelled_pixels_only() -> None:
     assert error_share(panel()) == 0.25
     assert error_share(panel(true_mask=None)) is None
@@ -315,19 +428,51 @@ def test_error_share_counts_labelled_pixels_only() -> None:
 
 
 def test_class_table_is_aligned_and_ends_in_the_scores() -> None:
-    assert class_table(CLASSES, SCORES) == "\n".join(
+    assert class_table(CLASSES, HEADLINES) == "\n".join(
         [
-            "class              TP     FP     FN    IoU",
-            "------------------------------------------",
-            "sky             9,000    500  1,000  0.857",
-            "road            1,500  1,000    500  0.500",
-            "fence               0      0      0      -",
-            "------------------------------------------",
+            "class              TP     FP     FN    IoU   Dice  precision  recall",
+            "--------------------------------------------------------------------",
+            "sky             9,000    500  1,000  0.857  0.923      0.947   0.900",
+            "road            1,500  1,000    500  0.500  0.667      0.600   0.750",
+            "fence               0      0      0      -      -          -       -",
+            "--------------------------------------------------------------------",
             "mIoU                                 0.679",
             "object mIoU                          0.500",
             "pixel accuracy                           -",
         ]
     )
+
+
+def test_the_card_as_text_says_how_certain_the_scores_are_and_how_they_were_counted() -> None:
+    assert card_text(HEADLINES, CARD) == "\n".join(
+        [
+            "mIoU            95 %: 0.640-0.700 over frames, 0.600-0.720 over 4 sequences",
+            "object mIoU     95 %: 0.250-0.750 over frames",
+            "counted         12,000 labelled pixels of 2 frames",
+            "absent classes  left out of the mean: fence",
+        ]
+    )
+    assert card_text([Headline(name="mIoU", value=None)], ()) == ""
+    lines = card_text((), (("average", "word " * 60),)).splitlines()
+    assert len(lines) > 1
+    assert all(len(line) <= 100 for line in lines)
+    assert all(line.startswith(" " * 9) for line in lines[1:])
+
+
+def test_each_score_says_how_certain_it_is_and_the_page_how_it_was_counted(html: str) -> None:
+    assert html.count('class="certainty"') == 2
+    assert certainty(HEADLINES[0]) in html
+    assert "left out of the mean: fence" in html
+
+
+def test_sequences_are_listed_with_strips_that_say_where_the_worst_frame_is(html: str) -> None:
+    section = html[html.index('id="sequences"') : html.index('id="drift"')]
+    assert 'title="1,200 frames, lowest mIoU 0.250 at frame 7"' in section
+    assert 'title="1 frame, none with mIoU"' in section
+    assert re.findall(r"<td>([^<]*)</td>", section)[:6] == ["0.500", "0.812", "0.062", "1,200", "2", "&ndash;"]
+    assert ">none</bdi>" in section
+    whole = replace(SEQUENCES, rows=SEQUENCES.rows[1:], total=1)
+    assert ">all frames</bdi>" in render_page(content(history=(), sequences=whole))
 
 
 def test_without_truth_the_classes_have_shares_and_confidence_alone() -> None:

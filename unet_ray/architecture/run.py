@@ -44,7 +44,7 @@ def run(config: Config) -> ModelResult:
     num_classes = _num_classes(config)
     architecture = trace(config.model, num_classes, config.augment.crop or _SIZE)
     uri = f"{config.run_uri}/model"
-    png, svg = draw_architecture(architecture, _title(config.model, architecture), _arrow_names(config.model))
+    png, svg = draw(config.model, architecture)
     storage.write(f"{uri}/model.json", _document(config, architecture))
     storage.write(f"{uri}/model_arch.svg", svg)
     storage.write(f"{uri}/model_arch.png", png)
@@ -57,6 +57,11 @@ def run(config: Config) -> ModelResult:
         input_size=architecture.input_size,
         output_size=architecture.output_size,
     )
+
+
+def draw(section: ModelSection, architecture: Architecture) -> tuple[bytes, bytes]:
+    """Return the drawing of a section's network as PNG and as SVG."""
+    return draw_architecture(architecture, _title(section, architecture), _arrow_names(section))
 
 
 def table(architecture: Architecture) -> list[str]:

@@ -13,14 +13,14 @@ from unet_ray.schema import IGNORE_INDEX
 _MAX_SIDE_PX = 480  # twice the width of a picture on the page; keeps a dozen frames below 5 MB
 
 
-def shrink_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shrink an ``(H, W, 3)`` uint8 picture to what a page shows, by averaging."""
-    return _shrink(image, Image.Resampling.BOX)
+def shrink_image(image: NDArray[np.uint8], most_px: int = _MAX_SIDE_PX) -> NDArray[np.uint8]:
+    """Shrink an ``(H, W, 3)`` or ``(H, W)`` uint8 picture to what a page shows, by averaging."""
+    return _shrink(image, Image.Resampling.BOX, most_px)
 
 
 def shrink_mask(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Shrink ``(H, W)`` class ids or ``(H, W, 3)`` colours to what a page shows, inventing none."""
-    return _shrink(mask, Image.Resampling.NEAREST)
+    return _shrink(mask, Image.Resampling.NEAREST, _MAX_SIDE_PX)
 
 
 def photo_uri(image: NDArray[np.uint8]) -> str:
@@ -47,9 +47,9 @@ def mask_uri(mask: NDArray[np.uint8], palette: Mapping[int, tuple[int, int, int]
     return _data_uri("image/png", buffer)
 
 
-def _shrink(pixels: NDArray[np.uint8], resampling: Image.Resampling) -> NDArray[np.uint8]:
+def _shrink(pixels: NDArray[np.uint8], resampling: Image.Resampling, most_px: int) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
-    scale = _MAX_SIDE_PX / max(height, width)
+    scale = most_px / max(height, width)
     if scale >= 1:
         return pixels
     size = max(1, round(width * scale)), max(1, round(height * scale))

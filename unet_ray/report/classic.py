@@ -8,6 +8,8 @@ without pixels that have no label.
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_ray import storage
+from unet_ray.config_training import ModelSection
 from unet_ray.images.paint import blend, paint
 from unet_ray.metrics import Scores
 from unet_ray.report.content import Colour, History, Panel, epochs, series
@@ -29,7 +32,13 @@ _KERAS_NAMES = {"loss": "train_loss", "val_accuracy": "pixel_accuracy", "val_mio
 
 
 def write_classic(
-    folder: str, history: History, panels: Sequence[Panel], scores: Scores, palette: Sequence[Colour]
+    folder: str,
+    history: History,
+    panels: Sequence[Panel],
+    scores: Scores,
+    palette: Sequence[Colour],
+    job: Mapping[str, Any] | None = None,
+    model: ModelSection | None = None,
 ) -> int:
     """Write the files to a folder and return their number; those of masks only where frames have truth.
 
@@ -39,9 +48,12 @@ def write_classic(
         panels: Frames to show; three with truth are.
         scores: Of all frames.
         palette: Colour of each class.
+        job: What the last prediction measured (`job_record.read_job`).
+        model: The network, to be drawn at the size of the first panel.
     """
     written = 0
-    for name, data in _files(history, panels, scores, palette):
+    files = chain(_files(history, panels, scores, palette), _measured(history, job), _drawn(model, panels, palette))
+    for name, data in files:
         storage.write(f"{folder}/{name}", data)
         written += 1
     return written
@@ -71,6 +83,29 @@ def print_scores(scores: Scores) -> str:
             f"IOU: {np.array2string(ious, precision=8, suppress_small=True, max_line_width=75)}",
         ]
     )
+
+
+def print_benchmark(history: History, job: Mapping[str, Any] | None) -> str:
+    """Return how long training and prediction took, as the benchmark of the K-Means project lists it.
+
+    Training counts every epoch that was kept, prediction the last run; empty where nothing was measured.
+    """
+    seconds, rates = series(history, "seconds"), series(history, "samples_per_s")
+    train_s = seconds - np.nan_to_num(series(history, "validation_s"))
+    known = ~np.isnan(rates) & (train_s > 0)
+    lines = []
+    if known.any():
+        images, only_s = float((rates * train_s)[known].sum()), float(train_s[known].sum())
+        lines += [
+            f"Total time: {np.nansum(seconds) / 60:.1f} min (epochs: {np.count_nonzero(known)}, with validation)",
+            f"Training only: {only_s / 60:.1f} min, {images / only_s:.1f} img/s",
+        ]
+    if job is not None and job["rows"]:
+        lines += [
+            f"Prediction: {job['rows']} images in {job['seconds']:.1f} s, {job['rows_per_s']:.1f} img/s",
+            f"1 prediction: {1000 * job['stages']['infer']['seconds'] / job['rows']:.1f} ms in the network",
+        ]
+    return "\n".join(lines)
 
 
 def keras_history(history: History) -> Mapping[str, list[float | None]]:
@@ -110,6 +145,21 @@ def _files(
         "Truth": [blend(photos[0], truths[0], palette)],
     }
     yield "pred_1.png", _grid(blended)
+
+
+def _measured(history: History, job: Mapping[str, Any] | None) -> Iterator[tuple[str, bytes]]:
+    if text := print_benchmark(history, job):
+        yield "benchmark.txt", f"{text}\n".encode()
+
+
+def _drawn(
+    model: ModelSection | None, panels: Sequence[Panel], palette: Sequence[Colour]
+) -> Iterator[tuple[str, bytes]]:
+    if model is not None and panels:
+        from unet_ray.architecture.run import draw  # they need torch, which nothing else of a report does
+        from unet_ray.architecture.trace import trace
+
+        yield "model_arch.png", draw(model, trace(model, len(palette), panels[0].pred_mask.shape))[0]
 
 
 def _curves(history: History, plots: Sequence[tuple[str, str]], dpi: int) -> bytes:

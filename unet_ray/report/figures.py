@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_ray.calibration import Calibration
-from unet_ray.html.pictures import mask_uri, photo_uri, shrink_image, shrink_mask
+from unet_ray.html.pictures import drawing_uri, mask_uri, photo_uri, shrink_image, shrink_mask
 from unet_ray.report.content import Colour, History, Panel, epochs, series
 from unet_ray.schema import IGNORE_INDEX
 
 WRONG_COLOUR: Colour = (229, 20, 90)
+UNSURE_COLOUR: Colour = (84, 39, 143)
 
 _GREY_LEVELS = 64
+_CONFIDENCE_LEVELS = 8
+_CONFIDENCE_PX = 240  # it is smooth, and would be the largest of all pictures
+_RAMP = np.array([(214, 66, 12), (244, 226, 180), (37, 99, 201)])  # from the lowest to the highest value of a strip
+_UNKNOWN: Colour = (150, 156, 166)
 
 # Title, the history keys with their labels, and the limits of the y axis (None: as the data has it).
 _PLOTS: tuple[tuple[str, dict[str, str], tuple[float | None, float | None]], ...] = (
@@ -65,12 +70,13 @@ _STYLE: dict[Any, Any] = {
 
 
 class PanelUris(NamedTuple):
-    """The four pictures of a panel as data URIs; truth and error are None without truth."""
+    """The pictures of a panel as data URIs; None where there is no truth, or no stored confidence, to draw."""
 
     image: str
     truth: str | None
     prediction: str
     error: str | None
+    confidence: str | None
 
 
 def curves_svg(history: History) -> str:
@@ -115,7 +121,8 @@ def panel_data_uris(panel: Panel, palette: Mapping[int, Colour]) -> PanelUris:
 
     ``palette`` maps class ids to RGB; a class without a colour is black. Ignored pixels are transparent, so
     that no class colour can be mistaken for them. The error map shows the image in pale grey and each wrong
-    pixel in ``WRONG_COLOUR``. Pictures longer than 480 px are shrunk.
+    pixel in ``WRONG_COLOUR``; the confidence map goes from white, which is sure, to ``UNSURE_COLOUR``. Pictures longer
+    than 480 px are shrunk, the confidence map to 240 px.
     """
     image, pred_mask = shrink_image(panel.image), shrink_mask(panel.pred_mask)
     truth = error = None
@@ -123,7 +130,16 @@ def panel_data_uris(panel: Panel, palette: Mapping[int, Colour]) -> PanelUris:
         true_mask = shrink_mask(panel.true_mask)
         truth = mask_uri(true_mask, palette)
         error = _error_png(image, true_mask, pred_mask)
-    return PanelUris(photo_uri(image), truth, mask_uri(pred_mask, palette), error)
+    confidence = None if panel.confidence_map is None else _confidence_png(panel.confidence_map)
+    return PanelUris(photo_uri(image), truth, mask_uri(pred_mask, palette), error, confidence)
+
+
+def strip_uri(values: NDArray[np.float64], low: float, high: float) -> str:
+    """Draw ``(C,)`` values as a PNG of one row, in colours from that of ``low`` to that of ``high``; NaN is grey."""
+    shares = (values - low) / (high - low) if high > low else np.where(np.isnan(values), np.nan, 1.0)
+    stops = np.linspace(0, 1, len(_RAMP))
+    colours = np.stack([np.interp(shares, stops, channel) for channel in _RAMP.T], axis=-1)
+    return drawing_uri(np.where(np.isnan(shares)[:, None], _UNKNOWN, colours).astype(np.uint8)[None])
 
 
 def error_share(panel: Panel) -> float | None:
@@ -160,6 +176,12 @@ def _draw_plot(axes: Axes, history: History, labels: Mapping[str, str]) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     if len(labels) > 1:
         axes.legend()
+
+
+def _confidence_png(confidence: NDArray[np.uint8]) -> str:
+    shades = np.linspace(UNSURE_COLOUR, (255, 255, 255), _CONFIDENCE_LEVELS).astype(int).tolist()
+    palette: dict[int, Colour] = {level: (r, g, b) for level, (r, g, b) in enumerate(shades)}
+    return mask_uri(shrink_image(confidence, _CONFIDENCE_PX) // (256 // _CONFIDENCE_LEVELS), palette)
 
 
 def _error_png(image: NDArray[np.uint8], true_mask: NDArray[np.uint8], pred_mask: NDArray[np.uint8]) -> str:

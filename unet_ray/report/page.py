@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no script, no request, nothing that runs."""
+"""The report as one self-contained HTML page."""
 
 import math
 from collections.abc import Iterator
@@ -10,11 +10,34 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from unet_ray.html.page import DASH, render_template
-from unet_ray.report.content import ClassRow, History, Panel, PanelKind, ReportContent, epochs, series
-from unet_ray.report.figures import WRONG_COLOUR, PanelUris, curves_svg, error_share, panel_data_uris, reliability_svg
+from unet_ray.report.content import (
+    ClassRow,
+    History,
+    Panel,
+    PanelKind,
+    ReportContent,
+    SequenceRow,
+    Sequences,
+    epochs,
+    series,
+)
+from unet_ray.report.figures import (
+    UNSURE_COLOUR,
+    WRONG_COLOUR,
+    PanelUris,
+    curves_svg,
+    error_share,
+    panel_data_uris,
+    reliability_svg,
+    strip_uri,
+)
+from unet_ray.report.text import certainty
 from unet_ray.stability import LARGE
 
-_SECTIONS = ("Run", "Training", "Classes", "Confusion", "Calibration", "Drift", "Frames", "Quarantine", "Notes")
+_SECTIONS = (
+    "Run", "Job", "Training", "Classes", "Confusion", "Calibration", "Sequences", "Drift", "Frames", "Quarantine",
+    "Notes",
+)  # fmt: skip
 _KINDS: dict[PanelKind, str] = {
     "best": "Best frames",
     "worst": "Worst frames",
@@ -47,16 +70,35 @@ class PanelView(NamedTuple):
     wrong: float | None
 
 
+class StripView(NamedTuple):
+    """A strip as the page shows it, and what it says in words."""
+
+    uri: str
+    title: str
+
+
+class Ramp(NamedTuple):
+    """The colours of all strips, and the values at their ends."""
+
+    uri: str
+    low: str
+    high: str
+
+
 def render_page(content: ReportContent) -> str:
     """Render a report as an HTML document (see `html.page`).
 
     A section without data says so; an undefined value is a dash, never zero.
     """
+    strips, ramp = _strips(content.sequences)
     return render_template(
         Path(__file__).parent,
         "page.html.j2",
         sections=_SECTIONS,
         content=content,
+        certainty=certainty,
+        strips=strips,
+        ramp=ramp,
         has_truth=bool(content.confusion.any()),
         predicted=sum(row.predicted for row in content.classes),
         confusion=list(_confusion_rows(content)),
@@ -65,6 +107,7 @@ def render_page(content: ReportContent) -> str:
         history_summary=_history_summary(content.history),
         groups=_panel_groups(content),
         wrong_colour=WRONG_COLOUR,
+        unsure_colour=UNSURE_COLOUR,
         large_shift=LARGE,
     )
 
@@ -113,6 +156,26 @@ def _history_summary(history: History) -> str:
         return f"{length}.{warning}"
     best = int(np.nanargmax(miou))
     return f"{length}; best validation mIoU {miou[best]:.3f} in epoch {epochs(history)[best]:.0f}.{warning}"
+
+
+def _strips(sequences: Sequences) -> tuple[list[tuple[SequenceRow, StripView]], Ramp | None]:
+    """Draw all strips in the same colours; without any value there is no ramp."""
+    values = np.concatenate([row.strip.values for row in sequences.rows] or [np.empty(0)])
+    known = values[~np.isnan(values)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    views = [
+        (row, StripView(strip_uri(row.strip.values, low, high), _strip_title(row, sequences.measure)))
+        for row in sequences.rows
+    ]
+    ramp = Ramp(strip_uri(np.linspace(0, 1, 97), 0, 1), f"{low:.3f}", f"{high:.3f}") if known.size else None
+    return views, ramp
+
+
+def _strip_title(row: SequenceRow, measure: str) -> str:
+    frames = "1 frame" if row.frames == 1 else f"{row.frames:,} frames"
+    if row.strip.lowest is None:
+        return f"{frames}, none with {measure}"
+    return f"{frames}, lowest {measure} {np.nanmin(row.strip.values):.3f} at {row.strip.lowest}"
 
 
 def _panel_groups(content: ReportContent) -> list[tuple[str, list[PanelView]]]:

@@ -2,12 +2,14 @@
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from unet_ray import storage
 from unet_ray.config import Config
@@ -16,14 +18,11 @@ from unet_ray.errors import ImageError
 from unet_ray.faults import translated
 from unet_ray.images.encode import decode_stored_mask
 from unet_ray.labels.classes import ClassMap
-from unet_ray.metrics import score
 from unet_ray.report.content import Panel, PanelKind
+from unet_ray.report.frames import Frames
 from unet_ray.table.read import Table
 
 logger = logging.getLogger(__name__)
-
-COLUMNS = ("row_id", "confusion", "class_pixels", "confidence_sum", "entropy_sum")
-"""Columns of predictions from which the frames are chosen."""
 
 
 class Chosen(NamedTuple):
@@ -34,50 +33,53 @@ class Chosen(NamedTuple):
     miou: float | None
 
 
-def choose_frames(rows: Sequence[Mapping[str, Any]], each: int, background: int | None, seed: int) -> list[Chosen]:
+def choose_frames(
+    row_ids: NDArray[np.int64], mious: NDArray[np.float64], uncertainties: NDArray[np.float64], each: int, seed: int
+) -> list[Chosen]:
     """Choose the best and the worst by their own mIoU, of the others the most uncertain, and some at random.
 
-    Uncertain are frames with a high mean entropy of their pixels' probabilities. No frame is chosen twice.
+    No frame is chosen twice.
 
     Args:
-        rows: ok rows with `COLUMNS`.
+        row_ids: ``(n,)`` frames to choose from, ascending.
+        mious: Their mIoU, NaN without truth.
+        uncertainties: The mean entropy of their pixels' probabilities.
         each: Frames of each kind.
-        background: Class that object scores leave out; not used for the ranking.
         seed: Seed of the random choice.
     """
-    scores = {
-        row["row_id"]: score(row["confusion"], background).miou if row["confusion"] is not None else None
-        for row in rows
-    }
-    ranked = sorted((value, row_id) for row_id, value in scores.items() if value is not None)
+    ranked = np.argsort(mious, kind="stable")[: np.count_nonzero(~np.isnan(mious))]
     low = min(each, len(ranked) // 2)
     high = min(each, len(ranked) - low)
-    worst = [row_id for _, row_id in ranked[:low]]
-    best = [row_id for _, row_id in ranked[len(ranked) - high :][::-1]]
-    left = [row for row in rows if row["row_id"] not in {*best, *worst}]
-    left.sort(key=lambda row: (-row["entropy_sum"] / sum(row["class_pixels"]), row["row_id"]))
-    uncertain, rest = left[:each], left[each:]
+    worst, best = ranked[:low], ranked[len(ranked) - high :][::-1]
+    left = np.setdiff1d(np.arange(len(row_ids)), [*worst, *best])
+    left = left[np.argsort(-uncertainties[left], kind="stable")]
+    uncertain, rest = left[:each], left[each:].tolist()
     chance = random.Random(seed).sample(rest, min(each, len(rest)))
-    kinds: list[tuple[PanelKind, list[int]]] = [
-        ("best", best),
-        ("worst", worst),
-        ("uncertain", [row["row_id"] for row in uncertain]),
-        ("random", [row["row_id"] for row in chance]),
+    kinds: list[tuple[PanelKind, Iterable[int]]] = [
+        ("best", best.tolist()),
+        ("worst", worst.tolist()),
+        ("uncertain", uncertain.tolist()),
+        ("random", chance),
     ]
-    return [Chosen(kind, row_id, scores[row_id]) for kind, row_ids in kinds for row_id in row_ids]
+    return [
+        Chosen(kind, int(row_ids[place]), None if np.isnan(mious[place]) else float(mious[place]))
+        for kind, places in kinds
+        for place in places
+    ]
 
 
-def make_panels(config: Config, table: Table, classes: ClassMap, rows: pa.Table) -> list[Panel]:
+def make_panels(config: Config, table: Table, classes: ClassMap, frames: Frames) -> list[Panel]:
     """Choose frames and read them; those whose files are gone are left out, and said so.
 
     Args:
         config: Says how many of each kind, and how files are read.
         table: The predictions.
         classes: Their classes.
-        rows: Its ok rows, with `COLUMNS`.
+        frames: Their numbers.
     """
-    records = rows.select(list(COLUMNS)).to_pylist()
-    chosen = choose_frames(records, config.report.panels, classes.background, config.run.seed)
+    row_ids = np.flatnonzero(frames.is_ok)
+    uncertainties = frames.entropy_sum[row_ids] / frames.pixels[row_ids]
+    chosen = choose_frames(row_ids, frames.miou[row_ids], uncertainties, config.report.panels, config.run.seed)
     wanted = {one.row_id for one in chosen}
     planned = {row["row_id"]: row for part in table.plan.scan() for row in _only(part, wanted)}
     predicted = {row["row_id"]: row for row in _read_masks(table, wanted)}
@@ -85,6 +87,7 @@ def make_panels(config: Config, table: Table, classes: ClassMap, rows: pa.Table)
     panels = []
     for kind, row_id, miou in chosen:
         row = predicted[row_id]
+        size = row["height"], row["width"]
         try:
             image, true_mask = read_frame(planned[row_id], classes, config.images)
         except ImageError as error:
@@ -95,10 +98,11 @@ def make_panels(config: Config, table: Table, classes: ClassMap, rows: pa.Table)
                 kind=kind,
                 image_id=row["image_id"],
                 miou=miou,
-                confidence=sum(row["confidence_sum"]) / (255 * row["height"] * row["width"]),
+                confidence=int(frames.confidence_sum[row_id]) / (255 * int(frames.pixels[row_id])),
                 image=image,
                 true_mask=true_mask,
-                pred_mask=decode_stored_mask(row["pred_mask"], row["height"], row["width"], encoding),
+                pred_mask=decode_stored_mask(row["pred_mask"], *size, encoding),
+                confidence_map=row["confidence"] and decode_stored_mask(row["confidence"], *size, encoding),
             )
         )
     return panels
@@ -111,7 +115,7 @@ def _read_masks(table: Table, wanted: set[int]) -> list[dict[str, Any]]:
     for uri, part in zip(table.part_uris(), ids, strict=True):
         if wanted.isdisjoint(part["row_id"].to_pylist()):
             continue
-        columns = ["row_id", "image_id", "pred_mask", "height", "width", "confidence_sum"]
+        columns = ["row_id", "image_id", "pred_mask", "height", "width", "confidence"]
         with translated("read", uri):
             filesystem, path = storage.arrow_filesystem(uri)
             found += _only(pq.read_table(path, columns=columns, filesystem=filesystem), wanted)

@@ -1,19 +1,23 @@
-"""The class table as plain text, for a terminal or a log."""
+"""The scores as plain text, for a terminal or a log."""
 
+import textwrap
 from collections.abc import Sequence
 
 from unet_ray.columns import align
-from unet_ray.report.content import ClassRow
+from unet_ray.intervals import Interval
+from unet_ray.report.content import ClassRow, Facts, Headline
+
+_WIDTH = 100
 
 
-def class_table(classes: Sequence[ClassRow], scores: Sequence[tuple[str, float | None]]) -> str:
+def class_table(classes: Sequence[ClassRow], headlines: Sequence[Headline]) -> str:
     """Align one line per class, then one line per score, under a shared set of columns.
 
-    An undefined IoU or score is a dash. Lines have no trailing blanks, and there is no final newline.
+    What is undefined is a dash. Lines have no trailing blanks, and there is no final newline.
     """
-    header = ("class", "TP", "FP", "FN", "IoU")
-    body = [(row.name, f"{row.tp:,}", f"{row.fp:,}", f"{row.fn:,}", _ratio(row.iou)) for row in classes]
-    footer = [(name, "", "", "", _ratio(value)) for name, value in scores]
+    header = ("class", "TP", "FP", "FN", "IoU", "Dice", "precision", "recall")
+    body = [_cells(row) for row in classes]
+    footer = [(one.name, "", "", "", _ratio(one.value), "", "", "") for one in headlines]
 
     lines = align([header, *body, *footer])
     rule = "-" * max(map(len, lines))
@@ -21,5 +25,35 @@ def class_table(classes: Sequence[ClassRow], scores: Sequence[tuple[str, float |
     return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
 
 
+def certainty(headline: Headline) -> str:
+    """Return the intervals of a score: "95 %: 0.640-0.680 over frames, 0.600-0.710 over 4 sequences"; empty without."""
+    over = ((headline.over_frames, "frames"), (headline.over_groups, f"{headline.groups:,} sequences"))
+    known = [f"{_span(interval)} over {units}" for interval, units in over if interval is not None]
+    return f"95 %: {', '.join(known)}" if known else ""
+
+
+def card_text(headlines: Sequence[Headline], card: Facts) -> str:
+    """Return how certain the scores are and how they were counted, a name to the left of each; empty without truth."""
+    known = [(one.name, certainty(one)) for one in headlines if certainty(one)]
+    rows = [*known, *card]
+    if not rows:
+        return ""
+    left = max(len(name) for name, _ in rows) + 2
+    return "\n".join(
+        textwrap.fill(text, _WIDTH, initial_indent=name.ljust(left), subsequent_indent=" " * left)
+        for name, text in rows
+    )
+
+
+def _cells(row: ClassRow) -> tuple[str, ...]:
+    one = row.score
+    counts = (f"{pixels:,}" for pixels in (one.tp, one.fp, one.fn))
+    return (row.name, *counts, *map(_ratio, (one.iou, one.dice, one.precision, one.recall)))
+
+
 def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _span(interval: Interval) -> str:
+    return f"{interval.low:.3f}-{interval.high:.3f}"

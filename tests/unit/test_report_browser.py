@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.unit.browser import CHROMIUM, Browser, open_browser
-from tests.unit.test_doctor_page import content as doctor_content
 from tests.unit.test_report_page import content, panel
-from unet_ray.doctor.page import render_page as render_doctor_page
+from tests.unit.test_survey_page import content as survey_content
 from unet_ray.report.page import render_page
+from unet_ray.survey.page import render_page as render_survey_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
@@ -148,10 +148,10 @@ def test_another_script_does_not_run(browser: Browser, page: Path, tmp_path: Pat
     assert browser.evaluate('document.querySelectorAll("th button").length') > 0
 
 
-def test_the_pages_of_a_report_without_anything_and_of_the_doctor_render(browser: Browser, tmp_path: Path) -> None:
+def test_the_pages_of_a_report_without_anything_and_of_the_survey_render(browser: Browser, tmp_path: Path) -> None:
     for name, html in (
         ("report", render_page(content(panels=(), history=(), job=None, quarantined=(), quarantined_total=0))),
-        ("doctor", render_doctor_page(doctor_content())),
+        ("survey", render_survey_page(survey_content())),
     ):
         path = tmp_path / f"{name}.html"
         path.write_text(html)

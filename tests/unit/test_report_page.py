@@ -15,7 +15,7 @@ from PIL import Image
 from unet_ray.calibration import calibrate
 from unet_ray.drift import Drift, GroupShift
 from unet_ray.intervals import Interval
-from unet_ray.metrics import ClassScore
+from unet_ray.metrics import ClassScore, score
 from unet_ray.reference import Shift
 from unet_ray.report.content import (
     ClassRow,
@@ -27,6 +27,7 @@ from unet_ray.report.content import (
     ReportContent,
     SequenceRow,
     Sequences,
+    Step,
     Strip,
 )
 from unet_ray.report.figures import (
@@ -39,7 +40,7 @@ from unet_ray.report.figures import (
     strip_uri,
 )
 from unet_ray.report.page import confusion_shares, render_page
-from unet_ray.report.text import card_text, certainty, class_table
+from unet_ray.report.text import card_text, certainty, class_table, legacy_table
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 SECTIONS = (
@@ -125,6 +126,7 @@ def content(**changes: object) -> ReportContent:
         facts=(("checkpoint", "s3://models/unet"),),
         job=JOB,
         classes=CLASSES,
+        legacy=(),
         confusion=CONFUSION,
         calibration=CALIBRATION,
         sequences=SEQUENCES,
@@ -487,3 +489,15 @@ def test_uncertain_frames_have_a_heading_and_their_confidence() -> None:
     page = render_page(content(panels=(panel(kind="uncertain", confidence=0.515),)))
     assert "Most uncertain frames" in page
     assert "confidence <b>0.515</b>" in page
+
+
+def test_the_scores_of_another_project_stand_below_the_classes() -> None:
+    steps = (
+        Step(rule="as counted here", scores=score(CONFUSION, 0)),
+        Step(rule="accuracy alone", scores=replace(score(CONFUSION, 0), miou=None, object_miou=None)),
+    )
+    text = Page(render_page(content(legacy=steps))).sections["classes"]
+    assert "accuracy alone" in text
+    assert legacy_table(steps).splitlines()[2].split() == ["accuracy", "alone", "-", "-", "0.875"]
+    assert "rules of another project" not in Page(render_page(content(legacy=()))).sections["classes"]
+    assert legacy_table(()) == ""

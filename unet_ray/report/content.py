@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unet_ray.calibration import Calibration
 from unet_ray.drift import Drift
 from unet_ray.intervals import Interval
-from unet_ray.metrics import ClassScore
+from unet_ray.metrics import ClassScore, Scores
 
 Colour: TypeAlias = tuple[int, int, int]
 PanelKind: TypeAlias = Literal["best", "worst", "uncertain", "random"]
@@ -103,6 +103,14 @@ class Sequences:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step:
+    """A way of counting, one rule more than the step before, and the scores by it; None for what it does not have."""
+
+    rule: str
+    scores: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobStage:
     """What a stage of the last run took; ``busy`` is the share of their time that its ``processes`` were."""
 
@@ -136,7 +144,8 @@ class Quarantined:
 class ReportContent:
     """Everything on the page, in the order in which it is read.
 
-    ``metric_card`` says how the scores were counted; it is empty without truth. ``confusion`` counts pixels, (K, K)
+    ``metric_card`` says how the scores were counted; it is empty without truth. ``legacy`` has the scores as another
+    project counts them, if that was asked for. ``confusion`` counts pixels, (K, K)
     with the true class down and the predicted class across, in the order of ``classes``; all zero without truth, as are
     the bins of ``calibration``. ``history`` has one mapping per epoch, of which the page draws ``epoch``,
     ``train_loss``, ``val_loss``, ``miou``, ``pixel_accuracy``, ``lr`` and ``samples_per_s`` and sums
@@ -150,6 +159,7 @@ class ReportContent:
     job: Job | None
     history: History
     classes: tuple[ClassRow, ...]
+    legacy: tuple[Step, ...]
     confusion: NDArray[np.int64]
     calibration: Calibration
     sequences: Sequences

@@ -5,9 +5,11 @@ what the confusion matrix has. project000 is a U-Net for Cityscapes in TensorFlo
 project003 labels by K-Means; what they do was read in their code.
 """
 
+import math
 import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from unet_ray.config import LegacyProject
 from unet_ray.metrics import Scores, score
+from unet_ray.report.content import Step
 
 COLUMNS = ("row_id", "confusion", "class_pixels", "height", "width")
 """Columns of predictions that the scores are made of."""
@@ -23,61 +26,65 @@ COLUMNS = ("row_id", "confusion", "class_pixels", "height", "width")
 _BATCH = 16  # images that project000 scores
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One rule more than the step before, and the scores with it; those that a project does not have are None."""
-
-    rule: str
-    scores: Scores
-
-
-def score_as(project: LegacyProject, rows: pa.Table, background: int | None) -> tuple[Step, ...]:
+def score_as(project: LegacyProject, parts: Iterable[pa.Table], background: int | None) -> tuple[Step, ...]:
     """Return the scores as counted here, and with each rule of a project after the other.
 
     Args:
         project: Whose rules.
-        rows: ok rows of predictions, with `COLUMNS`; those without truth are left out.
+        parts: Predictions with `COLUMNS`, in any order; rows without truth are left out.
         background: Class that object scores leave out.
 
     Returns:
         One step at least; the last has the number to hold against the project's. Empty without truth.
     """
-    rows = rows.filter(pc.is_valid(rows["confusion"])).sort_by("row_id")
-    if not len(rows):
-        return ()
-    return tuple(_steps(project, rows, background))
+    tally = _Tally()
+    for part in parts:
+        rows = part.filter(pc.is_valid(part["confusion"]))
+        if len(rows):
+            tally.add(rows)
+    return tuple(_steps(project, tally, background)) if tally.batch else ()
 
 
-def _steps(project: LegacyProject, rows: pa.Table, background: int | None) -> Iterator[Step]:
-    yield Step(rule="as counted here", scores=score(_labelled(rows), background))
+class _Tally:
+    """What is known of all rows so far."""
+
+    def __init__(self) -> None:
+        self.labelled = self.all_pixels = np.zeros((), np.int64)
+        self.padding = 0
+        self.batch: list[tuple[int, NDArray[np.int64]]] = []
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows with truth."""
+        confusion = _stack(rows["confusion"])
+        num_classes = math.isqrt(confusion.shape[1])
+        confusion = confusion.reshape(-1, num_classes, num_classes)
+        every = confusion.copy()
+        every[:, 0] += _stack(rows["class_pixels"]) - confusion.sum(axis=1)  # pixels without a label are of class 0
+        self.labelled = self.labelled + confusion.sum(axis=0)
+        self.all_pixels = self.all_pixels + every.sum(axis=0)
+        height, width = (rows[name].to_numpy().astype(np.int64) for name in ("height", "width"))
+        self.padding += int((np.maximum(height, width) ** 2 - height * width).sum())
+        first = zip(rows["row_id"].to_pylist(), every, strict=True)
+        self.batch = sorted([*self.batch, *first], key=itemgetter(0))[:_BATCH]
+
+
+def _steps(project: LegacyProject, tally: _Tally, background: int | None) -> Iterator[Step]:
+    yield Step(rule="as counted here", scores=score(tally.labelled, background))
+    everything = score(tally.all_pixels, background)
     match project:
         case "project000":
-            yield Step(rule="void counted as class 0", scores=score(_all_pixels(rows), background))
+            yield Step(rule="void counted as class 0", scores=everything)
             rule = f"the first {_BATCH} images alone, no class above the largest of their truth"
-            yield Step(rule=rule, scores=_score_batch(_all_pixels(rows.slice(0, _BATCH))))
+            yield Step(rule=rule, scores=_score_batch(np.sum([confusion for _, confusion in tally.batch], axis=0)))
         case "project002":
-            confusion = _all_pixels(rows)
-            yield Step(rule="void counted as class 0", scores=score(confusion, background))
-            confusion[0, 0] += _padding(rows)
+            yield Step(rule="void counted as class 0", scores=everything)
+            padded = tally.all_pixels.copy()
+            padded[0, 0] += tally.padding
             rule = "padding to a square counted as class 0, all of it right"
-            yield Step(rule=rule, scores=score(confusion, background))
+            yield Step(rule=rule, scores=score(padded, background))
         case "project003":
-            scores = score(_all_pixels(rows), background)
             rule = "void counted as class 0; accuracy alone"
-            yield Step(rule=rule, scores=replace(scores, miou=None, object_miou=None))
-
-
-def _labelled(rows: pa.Table) -> NDArray[np.int64]:
-    """Return the confusion matrix of all rows, ``(K, K)`` int64."""
-    num_classes = len(rows["class_pixels"][0])
-    return _sum(rows["confusion"]).reshape(num_classes, num_classes)
-
-
-def _all_pixels(rows: pa.Table) -> NDArray[np.int64]:
-    """Return the same with pixels that have no label as true pixels of class 0."""
-    confusion = _labelled(rows)
-    confusion[0] += _sum(rows["class_pixels"]) - confusion.sum(axis=0)
-    return confusion
+            yield Step(rule=rule, scores=replace(everything, miou=None, object_miou=None))
 
 
 def _score_batch(confusion: NDArray[np.int64]) -> Scores:
@@ -89,15 +96,7 @@ def _score_batch(confusion: NDArray[np.int64]) -> Scores:
     return replace(scores, classes=classes, miou=statistics.fmean(known) if known else None, object_miou=None)
 
 
-def _padding(rows: pa.Table) -> int:
-    """Return the pixels that frames lack to be squares, at their own size."""
-    height, width = (rows[name].to_numpy().astype(np.int64) for name in ("height", "width"))
-    return int((np.maximum(height, width) ** 2 - height * width).sum())
-
-
-def _sum(lists: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the sum of lists of one length, ``(length,)`` int64."""
-    total = np.zeros(len(lists[0]), np.int64)
-    for chunk in lists.chunks:
-        total += chunk.flatten().to_numpy().reshape(len(chunk), -1).sum(axis=0)
-    return total
+def _stack(lists: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return lists of one length as the rows of an array."""
+    flat: NDArray[np.int64] = lists.combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(lists), -1)

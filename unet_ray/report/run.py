@@ -17,15 +17,17 @@ from unet_ray.intervals import Intervals, bootstrap
 from unet_ray.job_record import read_job
 from unet_ray.labels.classes import ClassMap
 from unet_ray.metrics import Scores, score
+from unet_ray.report import legacy
 from unet_ray.report.classic import write_classic
-from unet_ray.report.content import ClassRow, Headline, ReportContent
+from unet_ray.report.content import ClassRow, Headline, ReportContent, Step
 from unet_ray.report.facts import list_facts, list_job
 from unet_ray.report.frames import read_frames
+from unet_ray.report.legacy import score_as
 from unet_ray.report.metric_card import make_metric_card
 from unet_ray.report.page import render_page
 from unet_ray.report.panels import make_panels
 from unet_ray.report.sequences import list_sequences
-from unet_ray.report.text import card_text, class_table
+from unet_ray.report.text import card_text, class_table, legacy_table
 from unet_ray.table.plan import Plan, find_plan
 from unet_ray.table.read import Table, open_table
 
@@ -84,6 +86,7 @@ def run(config: Config) -> ReportResult:
         job=None if record is None else list_job(record),
         history=_history(config),
         classes=_class_rows(table, classes, scores),
+        legacy=_legacy(config, table, classes),
         confusion=np.array(counts, np.int64).reshape(classes.num_classes, -1),
         calibration=calibrate(table.success.totals["calibration"] or [0] * 3 * BINS),
         sequences=list_sequences(frames, classes.background),
@@ -106,7 +109,11 @@ def run(config: Config) -> ReportResult:
             record,
             ModelSection(**table.plan.facts["model"]),
         )
-    tables = (class_table(content.classes, content.headlines), card_text(content.headlines, content.metric_card))
+    tables = (
+        class_table(content.classes, content.headlines),
+        legacy_table(content.legacy),
+        card_text(content.headlines, content.metric_card),
+    )
     sys.stderr.write("\n\n".join([*filter(None, tables), f"report: {uri}\n"]))
     return ReportResult(
         report=uri,
@@ -162,6 +169,12 @@ def _history(config: Config) -> tuple[dict[str, Any], ...]:
         return tuple(read_history(config.train_uri))
     except NotFoundError:
         return ()
+
+
+def _legacy(config: Config, table: Table, classes: ClassMap) -> tuple[Step, ...]:
+    if config.report.legacy is None:
+        return ()
+    return score_as(config.report.legacy, table.scan(legacy.COLUMNS), classes.background)
 
 
 def _find_dataset(config: Config) -> Plan | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from unet_ray.columns import align
 from unet_ray.intervals import Interval
-from unet_ray.report.content import ClassRow, Facts, Headline
+from unet_ray.report.content import ClassRow, Facts, Headline, Step
 
 _WIDTH = 100
 
@@ -23,6 +23,15 @@ def class_table(classes: Sequence[ClassRow], headlines: Sequence[Headline]) -> s
     rule = "-" * max(map(len, lines))
     end = 1 + len(body)
     return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
+
+
+def legacy_table(steps: Sequence[Step]) -> str:
+    """Align one line per step; empty without any."""
+    if not steps:
+        return ""
+    ratios = [(one.scores.miou, one.scores.object_miou, one.scores.pixel_accuracy) for one in steps]
+    body = [(one.rule, *map(_ratio, found)) for one, found in zip(steps, ratios, strict=True)]
+    return "\n".join(align([("counted", "mIoU", "object mIoU", "pixel accuracy"), *body]))
 
 
 def certainty(headline: Headline) -> str:

@@ -143,6 +143,10 @@ def test_a_finished_export_is_left_as_it_is_and_never_mixed_with_another(uri: st
 def test_a_condition_that_is_none_and_a_rate_that_is_none_are_refused(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="query: "):
         run(uri, str(tmp_path / "out"), "index", "no such thing")
+    with pytest.raises(
+        ConfigError, match=r"--where: must hold for a frame, got 'row_id > 99', for which there is none"
+    ):
+        run(uri, str(tmp_path / "out"), "index", "row_id > 99")
     with pytest.raises(ConfigError, match=r"--fps: must be in 0\.\.1000, and not 0, got -1"):
         run(uri, str(tmp_path / "out"), "video", None, -1)
     assert not (tmp_path / "out").exists()

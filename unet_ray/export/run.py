@@ -64,7 +64,8 @@ def run(uri: str, folder: str, kind: Kind, where: str | None, fps: float = 25.0)
         fps: Frames a second of a video.
 
     Raises:
-        ConfigError: The condition is none, the rate is none, or the format cannot hold the classes.
+        ConfigError: The condition is none, or holds for no frame; the rate is none; or the format cannot hold the
+            classes.
         ExistsError: The folder holds another export.
         TableError: There is no complete table of predictions.
     """
@@ -76,6 +77,8 @@ def run(uri: str, folder: str, kind: Kind, where: str | None, fps: float = 25.0)
     source = Source(plan=table.plan, classes=ClassMap.from_facts(table.plan.facts), policy=_policy(table))
     files = format.files(source.classes, folder)
     wanted = None if where is None else frozenset(select_rows(table, where))
+    if wanted is not None and not wanted:
+        raise ConfigError(f"--where: must hold for a frame, got {where!r}, for which there is none in {uri}")
     _claim(folder, source, {"kind": kind, "where": where, **({"fps": fps} if format.by_group else {})})
     done = _read_success(folder)
     if done is None:

@@ -3,9 +3,11 @@
 import os
 import random
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -33,8 +35,10 @@ class Nodes:
         names = ("dashboard-port", "dashboard-agent-listen-port", "metrics-export-port")
         served = [f"--{name}={at}" for name, at in zip(names, more, strict=True)]
         self.dashboard, self.metrics = f"http://127.0.0.1:{more[0]}", f"http://127.0.0.1:{more[2]}/metrics"
+        # A submitted job joins the cluster that was started last with the same folder, whoever started that.
+        self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # its sockets may have no long names
         self._head = self._start(
-            f"--num-cpus={self._head_cpus}", "--head", f"--port={port}",
+            f"--num-cpus={self._head_cpus}", "--head", f"--port={port}", f"--temp-dir={self._folder}",
             *(served if self._has_dashboard else ["--include-dashboard=false"]),
         )  # fmt: skip
         address = f"{get_node_ip_address()}:{port}"
@@ -46,6 +50,7 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         for node in (*self._others, self._head):
             end_node(node)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill_node(self, rng: random.Random) -> None:
         """Kill a node without notice, and give the cluster a new one in its place."""

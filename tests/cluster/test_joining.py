@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 import yaml
 
 from tests.integration.conftest import TINY
-from tests.jobs import Experiment, communicate
+from tests.jobs import COMMAND, Experiment, communicate
+from tests.jobs import environment as own_environment
 from tests.nodes import Nodes
 
 OTHER_VERSION = """
@@ -25,7 +27,7 @@ GcsClient(address=os.environ["RAY_ADDRESS"]).internal_kv_put(
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     with Nodes(head=2) as started:
         yield started
@@ -40,6 +42,24 @@ def refusal(folder: Path, environment: Mapping[str, str]) -> str:
     assert (job.returncode, said) == (2, ""), complaints
     assert time.monotonic() - started < 60
     return complaints.splitlines()[-1]
+
+
+def look(environment: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+    """Return the exit code of ``unet-ray doctor``, and what it says of the cluster."""
+    done = subprocess.run(
+        [*COMMAND, "doctor"], capture_output=True, text=True, check=False, env={**own_environment(), **environment}
+    )
+    (found,) = (one for one in json.loads(done.stdout)["findings"] if one["check"] == "cluster")
+    return done.returncode, found
+
+
+def test_the_doctor_joins_the_cluster_or_says_why_not(nodes: Nodes) -> None:
+    code, found = look(nodes.environment)
+    assert (code, found["status"]) == (0, "ok")
+    assert found["found"].endswith(": 1 node(s) with 2 CPUs and 0 GPUs")
+    code, found = look({**nodes.environment, "RAY_AUTH_TOKEN": "0" * 64})
+    assert (code, found["status"]) == (2, "problem")
+    assert found["found"].startswith("RAY_ADDRESS: the cluster has another token than ours; put the one")
 
 
 def test_another_token_and_another_version_are_refused_in_seconds(nodes: Nodes, tmp_path: Path) -> None:

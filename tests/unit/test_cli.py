@@ -90,10 +90,9 @@ def help_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return capsys.readouterr().out
 
 
-def test_the_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of(capsys, "--help")
     assert [name for name in COMMANDS if not re.search(rf"^    {name}\s", shown, re.M)] == []
-    assert re.findall(r"^  (\d[\d, ]*\d|\d) ", shown, re.M) == ["0", "1", "2", "3", "130, 143"]
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

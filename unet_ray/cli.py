@@ -38,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``unet-ray`` command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        work = partial(_run, COMMANDS[arguments[0]], arguments[1:])
-        return stoppable(work, shlex.join(["unet-ray", *arguments]))
+        return _run(COMMANDS[arguments[0]], arguments[1:], ["unet-ray", *arguments])
     set_up_logging(os.environ)
     try:
         _describe(arguments)
@@ -55,9 +54,9 @@ def run_stage(stage: str, argv: Sequence[str] | None = None) -> int:
         stage: One of `STAGES`.
         argv: Arguments of ``unet-ray STAGE``; None takes those of the process, which is a script of ``jobs/``.
     """
-    command = ["python", *sys.argv] if argv is None else ["unet-ray", stage, *argv]
-    resume = "submit it again" if is_submitted(os.environ) else shlex.join(command)
-    return stoppable(partial(_run, COMMANDS[stage], sys.argv[1:] if argv is None else argv), resume)
+    if argv is None:
+        return _run(COMMANDS[stage], sys.argv[1:], ["python", *sys.argv])
+    return main([stage, *argv])
 
 
 def _describe(arguments: Sequence[str]) -> None:
@@ -82,8 +81,14 @@ def _describe(arguments: Sequence[str]) -> None:
     parser.parse(arguments)
 
 
-def _run(command: Command, arguments: Sequence[str]) -> int:
-    """Do what a command is told, with logging set up and output kept apart; turn errors into one line and a code."""
+def _run(command: Command, arguments: Sequence[str], typed: Sequence[str]) -> int:
+    """Do what a command is told until it is done or stopped, and then say how to go on: by what was ``typed``."""
+    resume = "submit it again" if is_submitted(os.environ) else shlex.join(typed)
+    return stoppable(partial(_guarded, command, arguments), resume)
+
+
+def _guarded(command: Command, arguments: Sequence[str]) -> int:
+    """Do it with logging set up and output kept apart; turn errors into one line and a code."""
     as_json, debug = "--json" in arguments, "--debug" in arguments  # for submit, behind the name of the stage as well
     set_up_logging(os.environ, quiet=as_json)
     try:

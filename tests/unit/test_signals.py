@@ -177,3 +177,20 @@ runpy.run_path("jobs/train.py", run_name="__main__")
     code, _, said = stop(script, signal.SIGINT)
     assert code == 130
     assert said.endswith(f"to go on: python jobs/train.py {path} --optim.lr=1\n")
+
+
+def test_a_submitted_job_is_to_be_submitted_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.touch()
+    script = f"""
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pydantic":
+            wait()
+sys.meta_path.insert(0, Slow())
+os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"] = "{{}}"
+from unet_ray.cli import main
+main(["train", {str(path)!r}])
+"""
+    code, _, said = stop(script, signal.SIGTERM)
+    assert (code, said) == (143, "stopping on SIGTERM, again to stop at once; to go on: submit it again\n")

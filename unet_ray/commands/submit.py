@@ -32,11 +32,12 @@ def _work(options: Namespace) -> Mapping[str, Any]:
     from unet_ray import submit
 
     submit.check_places(config)
+    flags = [f"--{key}={value}" for key, value in typed_flags(typed).items()]
     job = submit.Job(
         name=submit.new_name(options.stage),
         stage=options.stage,
         config_file=typed.config,
-        flags=[f"--{key}={value}" for key, value in typed_flags(typed).items()],
+        flags=[*flags, "--debug"] if typed.debug else flags,
         variables=submit.pick_variables(options.env, os.environ),
         modules=submit.own_modules(config),
     )

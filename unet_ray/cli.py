@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from unet_ray import __version__
 from unet_ray.access import is_submitted
@@ -110,7 +111,7 @@ def _guarded(command: Command, arguments: Sequence[str]) -> int:
 def _kept_apart(*, quiet: bool) -> Iterator[None]:
     """Send what is printed to standard error, or nowhere if ``quiet``; log lines go their own way."""
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(open(os.devnull, "w")) if quiet else sys.stderr  # noqa: PTH123
+        out = stack.enter_context(Path(os.devnull).open("w")) if quiet else sys.stderr
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(out))
         yield

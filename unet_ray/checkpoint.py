@@ -245,6 +245,15 @@ def find_checkpoint(train_uri: str, which: str, *, optimizer: bool = True) -> Ch
     return _load_first(reversed(sorted(infos, key=_rank) if which == "best" else infos), optimizer=optimizer)
 
 
+def open_checkpoint(uri: str) -> Checkpoint:
+    """Load the checkpoint at a URI, or the best one of a run's train folder, without its optimizer.
+
+    Raises:
+        CheckpointError: There is none, or no sound one.
+    """
+    return find_checkpoint(uri, "best" if list_checkpoints(uri) else uri, optimizer=False)
+
+
 def resume_checkpoint(train_uri: str) -> Checkpoint | None:
     """Load the last sound checkpoint of a run; None when none was ever finished.
 

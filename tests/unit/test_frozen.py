@@ -1,12 +1,10 @@
-import copy
-
 import pytest
 import torch
 from torch import nn
 
 from unet_ray.config_training import ModelSection
 from unet_ray.model.build import build_model
-from unet_ray.model.frozen import _fold_batch_norm, freeze
+from unet_ray.model.frozen import fold_batch_norm, freeze
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,9 +31,7 @@ def test_a_relu_inside_its_convolution_changes_no_bit(name: str, dtype: torch.dt
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias)
-    plain = copy.deepcopy(model).eval()
-    _fold_batch_norm(plain)
-    plain = plain.to(dtype).to(memory_format=torch.channels_last)
+    plain = fold_batch_norm(model).to(dtype).to(memory_format=torch.channels_last)
     frozen = freeze(model, torch.device("cpu"), dtype)
     side = model.sizes.at_least(64) + 2 * model.sizes.margin
     image_BCHW = torch.randn(2, 3, side, side).to(dtype).contiguous(memory_format=torch.channels_last)

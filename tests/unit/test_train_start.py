@@ -6,10 +6,10 @@ import torch
 
 from tests.unit.tiny_run import make_config, make_job, run
 from tests.unit.tiny_training import CARD
-from unet_ray.checkpoint import find_checkpoint
+from unet_ray.checkpoint import find_checkpoint, open_checkpoint
 from unet_ray.config_training import ModelSection, OptimSection, TrainSection
 from unet_ray.errors import CheckpointError, ConfigError
-from unet_ray.train.start import check_start, new_classes, open_start, take_weights
+from unet_ray.train.start import check_start, new_classes, take_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,7 +34,7 @@ def test_a_run_begins_with_the_average_of_the_best_checkpoint_of_another(train_u
 
 
 def test_each_class_that_is_known_keeps_its_part_of_the_head(train_uri: str) -> None:
-    start = open_start(train_uri)
+    start = open_checkpoint(train_uri)
     known = start.card.class_map.classes
     classes = (known[1], "moon", known[0])
     torch.manual_seed(7)
@@ -61,16 +61,16 @@ def test_each_class_that_is_known_keeps_its_part_of_the_head(train_uri: str) -> 
 )
 def test_a_checkpoint_of_another_network_is_refused(train_uri: str, model: ModelSection, said: str) -> None:
     with pytest.raises(ConfigError, match=r"train\.start_from: .*" + said):
-        check_start(open_start(train_uri), model)
+        check_start(open_checkpoint(train_uri), model)
 
 
 def test_dropout_and_deep_supervision_may_differ(train_uri: str) -> None:
-    check_start(open_start(train_uri), ModelSection(width=2, depth=1, norm="batch", dropout=0.5))
+    check_start(open_checkpoint(train_uri), ModelSection(width=2, depth=1, norm="batch", dropout=0.5))
 
 
 def test_a_place_without_a_checkpoint_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint here"):
-        open_start(str(tmp_path / "nothing"))
+        open_checkpoint(str(tmp_path / "nothing"))
 
 
 def test_a_start_with_a_password_is_refused() -> None:

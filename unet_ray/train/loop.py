@@ -25,6 +25,7 @@ from unet_ray.checkpoint import (
     Checkpoint,
     ModelCard,
     find_checkpoint,
+    open_checkpoint,
     prune_checkpoints,
     resume_checkpoint,
     save_checkpoint,
@@ -47,7 +48,7 @@ from unet_ray.train.preemption import Notices
 from unet_ray.train.ranks import share_statistics, sum_counts, sum_tensor
 from unet_ray.train.rates import learning_rate
 from unet_ray.train.schedule import Item, Schedule
-from unet_ray.train.start import open_start, take_weights
+from unet_ray.train.start import take_weights
 from unet_ray.train.stepper import Stepper
 from unet_ray.train.validation import Validation
 
@@ -158,7 +159,7 @@ def _begin(model: SegmentationNetwork, job: Job) -> None:
     if job.config.model.encoder_weights is not None:
         outlast(lambda: load_encoder_weights(model, job.config.model))
     if (uri := job.config.train.start_from) is not None:
-        take_weights(model, outlast(lambda: open_start(uri)), job.card.class_map.classes)
+        take_weights(model, outlast(lambda: open_checkpoint(uri)), job.card.class_map.classes)
 
 
 class _Worker:

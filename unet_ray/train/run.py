@@ -16,7 +16,14 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unet_ray import runtime, storage
-from unet_ray.checkpoint import Checkpoint, ModelCard, find_checkpoint, list_checkpoints, resume_checkpoint
+from unet_ray.checkpoint import (
+    Checkpoint,
+    ModelCard,
+    find_checkpoint,
+    list_checkpoints,
+    open_checkpoint,
+    resume_checkpoint,
+)
 from unet_ray.config import Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.prepared import Prepared, index_split, open_dataset
@@ -35,7 +42,7 @@ from unet_ray.train.feed import Source
 from unet_ray.train.loop import Job, train_worker
 from unet_ray.train.outcome import summarise
 from unet_ray.train.schedule import Schedule
-from unet_ray.train.start import check_start, new_classes, open_start
+from unet_ray.train.start import check_start, new_classes
 from unet_ray.train.tracking import Track, tracked
 from unet_ray.train.watcher import Watcher
 
@@ -322,7 +329,7 @@ def _open_start(config: Config, prepared: Prepared) -> Checkpoint | None:
         return None
     if list_checkpoints(config.train_uri):
         return find_checkpoint(config.train_uri, "last", optimizer=False)
-    start = open_start(config.train.start_from)
+    start = open_checkpoint(config.train.start_from)
     check_start(start, config.model)
     new = new_classes(start, prepared.classes.classes)
     told = f"; its head anew for {', '.join(new)}" if new else ""

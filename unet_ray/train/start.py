@@ -4,22 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
-from unet_ray.checkpoint import Checkpoint, find_checkpoint, list_checkpoints
+from unet_ray.checkpoint import Checkpoint
 from unet_ray.config_training import ModelSection
 from unet_ray.errors import ConfigError
 from unet_ray.model.network import SegmentationNetwork
 
 _HEADS = ("head", "coarse_heads")
 _SAME = ("kind", "width", "depth", "resolved_norm", "upsampling", "residual")
-
-
-def open_start(uri: str) -> Checkpoint:
-    """Load the checkpoint at a URI, or the best one of a run's train folder, without its optimizer.
-
-    Raises:
-        CheckpointError: There is none, or no sound one.
-    """
-    return find_checkpoint(uri, "best" if list_checkpoints(uri) else uri, optimizer=False)
 
 
 def check_start(start: Checkpoint, model: ModelSection) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.conftest import tiny_config
 from tests.unit.image_files import encode
-from unet_ray import compare, drift, prepare, stages, storage
+from unet_ray import compare, drift, model_export, prepare, stages, storage
 from unet_ray.checkpoint import find_checkpoint
 from unet_ray.config import Config
 from unet_ray.datasets import synthetic
@@ -138,6 +138,30 @@ def test_flipped_and_scaled_views_change_masks_a_little_and_have_a_table_of_thei
     assert found.pixel_agreement is not None
     assert 0.5 < found.pixel_agreement < 1
     assert 0 < len(found.most_changed) <= 7
+
+
+def test_an_exported_model_segments_as_its_checkpoint_does(
+    finished: tuple[Config, predict.PredictResult], tmp_path: Path, s3_bucket: str
+) -> None:
+    config, _ = finished
+    exported = model_export.run(config.train_uri, f"{s3_bucket}/models/tiny.onnx")
+    root, tables = Path(config.run.storage), []
+    for name, checkpoint in (("folder", exported.checkpoint), ("file", exported.file)):
+        output = {"predict__checkpoint": checkpoint, "predict__output": f"{tmp_path}/{name}"}
+        result = predict.run(tiny_config(root, scaling__precision="fp32", **output))
+        assert result.checkpoint == checkpoint
+        tables.append(open_table(result.predictions))
+    assert tables[1].plan.settings["predict.checkpoint"] == exported.sha256[:16]
+    with pytest.raises(PlanMismatchError, match=r"predict\.checkpoint: .* was begun with"):
+        predict.run(
+            tiny_config(
+                root, predict__checkpoint=exported.file, predict__output=f"{tmp_path}/folder", scaling__precision="fp32"
+            )
+        )
+    found = compare.run(*(table.uri for table in tables))
+    assert found.compared == 7
+    assert found.pixel_agreement is not None
+    assert found.pixel_agreement > 0.999
 
 
 def test_two_workers_count_every_validation_row_once_and_as_one_worker_does(

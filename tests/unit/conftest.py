@@ -3,9 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.unit.exported_models import Pairs
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,14 @@ def dataset_uri(pairs_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     uri = f"{tmp_path_factory.mktemp('prepared')}/dataset"
     prepare_here(uri, list_pairs_of(pairs_folder))
     return uri
+
+
+@pytest.fixture(scope="session")
+def exported_models(tmp_path_factory: pytest.TempPathFactory) -> "Pairs":
+    """Give checkpoints and their ONNX files, by name; leave them as they are."""
+    from tests.unit.exported_models import Pairs  # imports torch, which most tests can do without
+
+    return Pairs(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Rows of predictions as an actor makes them from the units of a plan, without Ray."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from tests.unit.image_files import encode
 from tests.unit.tiny_training import CARD
+from unet_ray import model_export
 from unet_ray.checkpoint import save_checkpoint
 from unet_ray.config_file import parse_config
 from unet_ray.datasets.frames import load_frames
@@ -51,8 +53,10 @@ def untrained() -> SegmentationNetwork:
     return model.eval()
 
 
-def predict(frames: Path, estimator: Estimator | None = ESTIMATOR, **options: object) -> list[Row]:
-    """Return the rows of all frames."""
+def predict(
+    frames: Path, estimator: Estimator | None = ESTIMATOR, *, exported: bool = False, **options: object
+) -> list[Row]:
+    """Return the rows of all frames, by a checkpoint or by its export."""
     document = {
         "run": {"storage": str(frames), "name": "run"},
         "predict": {"images": f"{frames}/frames", "output": f"{frames}/{len(list(frames.iterdir()))}", **options},
@@ -63,9 +67,13 @@ def predict(frames: Path, estimator: Estimator | None = ESTIMATOR, **options: ob
         config.train_uri, card=CARD, model=model, optimizer=torch.optim.SGD(model.parameters()), step=0, epoch=0,
         score=0.5, estimator=estimator, progress={},
     )  # fmt: skip
-    checkpoint = open_model(config)
-    plan = plan_predictions(config, checkpoint, "fp32")
-    network = Network(checkpoint.info, "cpu", 1, "fp32", config.predict)
+    if exported:
+        file = model_export.run(config.train_uri, f"{frames}/model.onnx").file
+        config = replace(config, predict=replace(config.predict, checkpoint=file))
+    opened = open_model(config)
+    plan = plan_predictions(config, opened, "fp32")
+    assert plan.settings["predict.checkpoint"] == opened.info.model_sha256[:16]
+    network = Network(opened.info, "cpu", 1, "fp32", config.predict)
     describe = Describe(section=config.predict, num_classes=CARD.class_map.num_classes, estimator=estimator)
     rows: list[Row] = []
     for unit in plan.units(range(plan.num_shards)):
@@ -131,6 +139,16 @@ def test_votes_make_masks_flicker_less(frames: Path) -> None:
         return sum(sum(row["lasting"][:3]) for row in rows if row["lasting"] is not None)
 
     assert changed(predict(frames, batch_size=22, smooth_frames=3)) < changed(predict(frames, batch_size=22))
+
+
+def test_an_exported_model_sees_what_its_checkpoint_sees(frames: Path) -> None:
+    options = {"batch_size": 5, "copy_repeats": True, "smooth_frames": 1, "flips": "horizontal"}
+    rows, wanted = predict(frames, exported=True, **options), predict(frames, **options)
+    assert same(rows, wanted, "image_id", "status", "copied_from", "channel_sum")
+    for one, other in zip(rows, wanted, strict=True):
+        if one["status"] == "ok":
+            assert (mask_of(one) != mask_of(other)).mean() < 1e-3
+            assert one["expected_miou"] == pytest.approx(other["expected_miou"], abs=1e-3)
 
 
 def test_a_repeat_takes_the_mask_and_says_from_where(frames: Path) -> None:

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, K classes, H W pixels.
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from unet_ray.config import Arithmetic, Precision, PredictSection
 from unet_ray.errors import ResourceError
 from unet_ray.model.frozen import freeze
 from unet_ray.model.network import SegmentationNetwork
+from unet_ray.model.onnx_network import OnnxNetwork
 from unet_ray.model.planes import make_planes
 from unet_ray.model.segmented import Segmented
 from unet_ray.model.tiles import Tile, cut_tiles
@@ -40,13 +41,15 @@ def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:
 class Segmenter:
     """A frozen copy of a network, ready for inference: batch norm folded, channels last, in one precision.
 
+    A network from an ONNX file is as it was exported, in fp32.
+
     Lives in a prediction actor or, during validation, in a train worker. The masks depend on which frames share
     a call (reduced precision is not associative), so callers cut batches by plan.
     """
 
     def __init__(
         self,
-        model: SegmentationNetwork,
+        model: SegmentationNetwork | OnnxNetwork,
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
@@ -57,14 +60,14 @@ class Segmenter:
         measured: bool = False,
         second: bool = False,
     ) -> None:
-        """Copy the network.
+        """Copy the network, or place it.
 
         Args:
             model: The network.
             mean: Mean of R, G, B in 0..255.
             std: Standard deviation of R, G, B.
             device: Where it runs.
-            precision: What it computes in.
+            precision: What it computes in; fp32 for a network from an ONNX file.
             most_pixels: Most pixels in a forward pass: more images go one after the other, larger ones in tiles.
             views: What is averaged.
             measured: Whether to give confidence and entropy beside the masks.
@@ -79,7 +82,8 @@ class Segmenter:
         self._most_pixels = most_pixels
         self._step = view_step(views, model.sizes.stride)
         self._reach = view_reach(views, model.reach)
-        self._model = freeze(model, device, self._dtype)
+        frozen = freeze(model, device, self._dtype) if isinstance(model, SegmentationNetwork) else model.place(device)
+        self._model: Callable[[Tensor], Tensor] = frozen
         self._mean = torch.tensor(mean, device=device, dtype=self._dtype)
         self._scale = (1 / torch.tensor(std, device=device)).to(self._dtype)
 

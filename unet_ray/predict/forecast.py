@@ -19,15 +19,14 @@ from typing import Literal
 
 import torch
 
-from unet_ray.checkpoint import Checkpoint
 from unet_ray.columns import align
 from unet_ray.config import Arithmetic, Config, NodeType, ScalingSection
 from unet_ray.datasets.frames import load_frames
 from unet_ray.errors import DatasetError
-from unet_ray.model.segmenter import resolve_precision
+from unet_ray.exported import Model
 from unet_ray.predict.describe import Describe
 from unet_ray.predict.network import Network
-from unet_ray.predict.plan import open_model, plan_sample, rows_around
+from unet_ray.predict.plan import choose_arithmetic, open_model, plan_sample, rows_around
 from unet_ray.resources import Node, Resources, divide_for_prediction, this_machine
 from unet_ray.runtime import KEEP_HEAP
 from unet_ray.spending import Clock
@@ -95,21 +94,19 @@ def run(config: Config) -> Forecast:
         DatasetError: None of the drawn frames could be decoded.
         ResourceError: ``scaling.device`` is a GPU, and this machine has none.
     """
-    checkpoint = open_model(config)
+    model = open_model(config)
     gpus = torch.cuda.device_count()
     resources = divide_for_prediction(config.scaling, [this_machine(gpus)])
-    precision = resolve_precision(
-        config.scaling.precision, torch.device("cuda" if resources.device == "gpu" else "cpu")
-    )
+    precision = choose_arithmetic(config, model, resources.device)
     units_wanted = -(-config.plan.frames // min(config.predict.batch_size, config.predict.shard_rows))
     with tempfile.TemporaryDirectory() as folder:
-        plan, num_frames = plan_sample(config, checkpoint, precision, f"{folder}/sample", units_wanted)
+        plan, num_frames = plan_sample(config, model, precision, f"{folder}/sample", units_wanted)
         logger.info(
             "timing %d of %d frames in %s on a %s with %d thread(s)",
             plan.num_rows, num_frames, precision, resources.device, resources.threads_per_network,
         )  # fmt: skip
         with _actor_process() as process:
-            stages, parts = process.submit(_time, plan, checkpoint, config, resources, precision).result()
+            stages, parts = process.submit(_time, plan, model, config, resources, precision).result()
     num_ok = sum(part.num_ok for part in parts)
     if not num_ok:
         errors = sum((Counter(part.errors) for part in parts), Counter[str]())
@@ -149,19 +146,17 @@ def _actor_process() -> Iterator[ProcessPoolExecutor]:
 
 
 def _time(
-    plan: Plan, checkpoint: Checkpoint, config: Config, resources: Resources, precision: Arithmetic
+    plan: Plan, model: Model, config: Config, resources: Resources, precision: Arithmetic
 ) -> tuple[dict[str, Stage], list[Part]]:
     """Segment all units of a plan; return the seconds for a frame, and what was written."""
-    network = Network(checkpoint.info, resources.device, resources.threads_per_network, precision, config.predict)
-    describe = Describe(
-        section=config.predict, num_classes=checkpoint.card.class_map.num_classes, estimator=checkpoint.estimator
-    )
+    network = Network(model.info, resources.device, resources.threads_per_network, precision, config.predict)
+    describe = Describe(section=config.predict, num_classes=model.card.class_map.num_classes, estimator=model.estimator)
     units = list(plan.units(range(plan.num_shards)))
 
     def process(unit: Unit, clocks: Mapping[str, Clock]) -> Part:
         with clocks["load"]:
             frames = load_frames(
-                plan.read(unit, rows_around(config.predict)), classes=checkpoint.card.class_map, policy=config.images
+                plan.read(unit, rows_around(config.predict)), classes=model.card.class_map, policy=config.images
             )
         with clocks["infer"]:
             segmented = network(frames)

@@ -9,9 +9,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from unet_ray.checkpoint import CheckpointInfo, load_checkpoint
+from unet_ray.checkpoint import CheckpointInfo
 from unet_ray.config import Arithmetic, PredictSection
 from unet_ray.datasets.frames import view_frames
+from unet_ray.exported import ExportedInfo, load_model
 from unet_ray.images.resize import resize_image, resize_mask
 from unet_ray.model.segmented import Segmented
 from unet_ray.model.segmenter import Segmenter
@@ -25,16 +26,16 @@ class Network:
 
     def __init__(
         self,
-        checkpoint: CheckpointInfo,
+        model: CheckpointInfo | ExportedInfo,
         device: Literal["cpu", "gpu"],
         threads: int,
         precision: Arithmetic,
         section: PredictSection,
     ) -> None:
-        """Load and verify the checkpoint."""
+        """Load and verify the model."""
         torch.set_num_threads(threads)
         cv2.setNumThreads(1)  # enough threads describe frames, each on its own
-        loaded = load_checkpoint(checkpoint, optimizer=False)
+        loaded = load_model(model)
         self._card = loaded.card
         self._section = section
         self._segmenter = Segmenter(

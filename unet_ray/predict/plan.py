@@ -1,25 +1,31 @@
 """What a prediction will do: the model it takes, the frames it lists, and the plan they make. Runs on the driver."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 
-from unet_ray.checkpoint import Checkpoint, find_checkpoint
-from unet_ray.config import Config, PredictSection
+from unet_ray.config import Arithmetic, Config, PredictSection
 from unet_ray.datasets.inputs import add_folder, add_list
 from unet_ray.datasets.layouts import add_layout
 from unet_ray.datasets.listing import Listing
 from unet_ray.datasets.prepared import Prepared, iter_split, open_dataset
 from unet_ray.datasets.video import add_video
 from unet_ray.errors import CheckpointError, ConfigError
+from unet_ray.exported import ExportedModel, Model, find_model
 from unet_ray.images.video import is_video
 from unet_ray.labels.scheme import make_class_map
+from unet_ray.model.onnx_network import CPU, choose_provider
+from unet_ray.model.segmenter import resolve_precision
 from unet_ray.schema import PREDICTION_SUMMED
 from unet_ray.table.plan import Plan, Terms, begun_plan, create_plan
+
+logger = logging.getLogger(__name__)
 
 _LISTS = (".csv", ".parquet")
 _SETTINGS = (
@@ -30,25 +36,43 @@ _SETTINGS = (
 Row = Mapping[str, Any]
 
 
-def open_model(config: Config) -> Checkpoint:
-    """Return the checkpoint that is to predict, which has been loaded once: refused here, not in each predictor.
+def open_model(config: Config) -> Model:
+    """Return the model that is to predict, which has been loaded once: refused here, not in each predictor.
 
     Raises:
         CheckpointError: There is none, or its weights are of another architecture than it says.
-        ConfigError: The views that are to be averaged are none for this network.
+        ConfigError: The views that are to be averaged are none for this network, or there is no onnxruntime for it.
     """
-    checkpoint = find_checkpoint(config.train_uri, config.predict.checkpoint, optimizer=False)
-    card = checkpoint.card
-    checkpoint.load_model()
+    model = find_model(config.train_uri, config.predict.checkpoint)
+    card = model.card
+    model.load_model()
     if card.model.sizes.margin and set(config.predict.scales) != {1}:
         raise ConfigError(
             f"predict.scales: must be [1] for {card.model.kind}, whose output is smaller than its image; "
             f"got {list(config.predict.scales)}"
         )
-    return checkpoint
+    return model
 
 
-def plan_predictions(config: Config, checkpoint: Checkpoint, precision: str) -> Plan:
+def choose_arithmetic(config: Config, model: Model, device: Literal["cpu", "gpu"]) -> Arithmetic:
+    """Return what a model computes in; an exported one in fp32, and where onnxruntime runs it is said in the log.
+
+    Raises:
+        ConfigError: An exported model is asked for other arithmetic.
+    """
+    asked, where = config.scaling.precision, torch.device("cuda" if device == "gpu" else "cpu")
+    if not isinstance(model, ExportedModel):
+        return resolve_precision(asked, where)
+    if asked not in ("auto", "fp32"):
+        raise ConfigError(f"scaling.precision: must be auto or fp32 for {model.info.uri}, an ONNX file; got {asked}")
+    provider = choose_provider(where)
+    logger.info("onnxruntime runs the network: %s", provider)
+    if device == "gpu" and provider == CPU:
+        logger.warning("GPUs stay idle: install onnxruntime-gpu in place of onnxruntime, or set scaling.device cpu")
+    return "fp32"
+
+
+def plan_predictions(config: Config, model: Model, precision: str) -> Plan:
     """Return the plan of the predictions that were begun here, or list what is to be segmented and make one.
 
     Raises:
@@ -56,8 +80,8 @@ def plan_predictions(config: Config, checkpoint: Checkpoint, precision: str) -> 
         DatasetError: There is nothing to segment.
         PlanMismatchError: The output holds the predictions of another model, setting or input.
     """
-    prepared = _open_input(config, checkpoint)
-    terms = _terms(config, checkpoint, prepared, precision)
+    prepared = _open_input(config, model)
+    terms = _terms(config, model, prepared, precision)
     exclusive = not config.run.single_writer
     begun = begun_plan(config.predictions_uri, terms, exclusive=exclusive)
     if begun is not None:
@@ -71,14 +95,14 @@ def rows_around(section: PredictSection) -> int:
     return section.smooth_frames + 1 if section.smooth_frames else 0
 
 
-def plan_sample(config: Config, checkpoint: Checkpoint, precision: str, uri: str, num_units: int) -> tuple[Plan, int]:
+def plan_sample(config: Config, model: Model, precision: str, uri: str, num_units: int) -> tuple[Plan, int]:
     """Plan some units, drawn evenly from all frames, at another place; return that plan and the number of all frames.
 
     Raises:
         CheckpointError, DatasetError: As `plan_predictions`.
     """
-    prepared = _open_input(config, checkpoint)
-    terms = _terms(config, checkpoint, prepared, precision)
+    prepared = _open_input(config, model)
+    terms = _terms(config, model, prepared, precision)
     with _list_rows(config, prepared) as (rows, _):
         chosen, num_rows = draw_units(rows, terms.unit_rows, num_units, config.run.seed)
     return create_plan(uri, chosen, terms, notes={}), num_rows
@@ -101,9 +125,9 @@ def draw_units(rows: Iterator[Row], unit_rows: int, num_units: int, seed: int) -
     return [row for _, unit in sorted(drawn, key=lambda item: item[0]) for row in unit], num_rows
 
 
-def _open_input(config: Config, checkpoint: Checkpoint) -> Prepared | None:
+def _open_input(config: Config, model: Model) -> Prepared | None:
     """Return the prepared dataset, or None for files, when it has the classes of the model."""
-    known = checkpoint.card.class_map.classes
+    known = model.card.class_map.classes
     if config.predict.images is None:
         prepared = open_dataset(config.dataset_uri)
         _check_classes(known, f"the dataset {config.dataset_uri} has", prepared.classes.classes)
@@ -113,19 +137,19 @@ def _open_input(config: Config, checkpoint: Checkpoint) -> Prepared | None:
     return None
 
 
-def _terms(config: Config, checkpoint: Checkpoint, prepared: Prepared | None, precision: str) -> Terms:
-    card = checkpoint.card
+def _terms(config: Config, model: Model, prepared: Prepared | None, precision: str) -> Terms:
+    card = model.card
     settings: dict[str, Any] = {
         **_name_source(config, prepared),
-        "predict.checkpoint": checkpoint.info.model_sha256[:16],
+        "predict.checkpoint": model.info.model_sha256[:16],
         **{f"predict.{key}": getattr(config.predict, key) for key in _SETTINGS},
         "scaling.precision": precision,
     }
     facts = asdict(card.class_map) | {
         "model": asdict(card.model),
         "mask_encoding": config.predict.mask_encoding,
-        "estimator": None if checkpoint.estimator is None else asdict(checkpoint.estimator),
-        "reference": None if checkpoint.reference is None else checkpoint.reference.to_json(),
+        "estimator": None if model.estimator is None else asdict(model.estimator),
+        "reference": None if model.reference is None else model.reference.to_json(),
     }
     return Terms(
         kind="predictions",

@@ -6,20 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import torch
-
 from unet_ray import pipeline, runtime, storage
 from unet_ray.calibration import calibrate
-from unet_ray.checkpoint import Checkpoint
 from unet_ray.config import Arithmetic, Config
 from unet_ray.config_file import dump_config
 from unet_ray.datasets.frames import load_frames
+from unet_ray.exported import Model
 from unet_ray.job_record import JobRecord
 from unet_ray.metrics import score
-from unet_ray.model.segmenter import resolve_precision
 from unet_ray.predict.describe import Describe
 from unet_ray.predict.network import Network
-from unet_ray.predict.plan import open_model, plan_predictions, rows_around
+from unet_ray.predict.plan import choose_arithmetic, open_model, plan_predictions, rows_around
 from unet_ray.progress import Meter
 from unet_ray.resources import Resources
 from unet_ray.table.commit import Progress, QuarantineLimits, fill
@@ -54,7 +51,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     """Segment what the configuration names, exactly once.
 
     Safe to repeat: an unfinished table is continued from its sealed shards, a finished one is left alone. The
-    architecture, classes, size and normalisation come from the checkpoint.
+    architecture, classes, size and normalisation come from the checkpoint, or the exported model.
 
     Args:
         config: The experiment.
@@ -63,21 +60,21 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     Raises:
         CheckpointError: There is no checkpoint, its weights are of another architecture than it says, or its classes
             are not those of the input.
-        ConfigError: The views that are to be averaged are none for this network.
+        ConfigError: The views that are to be averaged are none for this network; or it is an exported one, and other
+            arithmetic than fp32 is asked for, or onnxruntime is not installed.
         DatasetError: There is nothing to segment.
         PlanMismatchError: The output holds the predictions of another model, setting or input.
     """
     started = time.monotonic()
-    checkpoint = open_model(config)
-    classes = checkpoint.card.class_map
+    model = open_model(config)
+    classes = model.card.class_map
     runtime.gather(config.scaling)  # and see that they are enough, before anything is listed
-    device = torch.device("cuda" if runtime.plan_prediction(config.scaling).device == "gpu" else "cpu")
-    precision = resolve_precision(config.scaling.precision, device)
-    plan = plan_predictions(config, checkpoint, precision)
+    precision = choose_arithmetic(config, model, runtime.plan_prediction(config.scaling).device)
+    plan = plan_predictions(config, model, precision)
     resources = runtime.plan_prediction(config.scaling, len(plan.units(range(plan.num_shards))))
     logger.info(
         "%d frames by %s (epoch %d) in %s",
-        plan.num_rows, storage.name(checkpoint.info.uri), checkpoint.info.epoch, precision,
+        plan.num_rows, storage.name(model.info.uri), model.info.epoch, precision,
     )  # fmt: skip
     logger.info("%s: %s", runtime.describe_cluster(), resources)
     tasks, networks = resources.data_cpus, resources.num_networks + resources.spare_networks
@@ -93,7 +90,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     )
     success, already = fill(
         plan,
-        lambda units: record.watch(_produce(config, checkpoint, precision, resources, plan, units)),
+        lambda units: record.watch(_produce(config, model, precision, resources, plan, units)),
         limits=QuarantineLimits(
             fraction=config.data.max_quarantined_fraction, in_a_row=config.data.max_quarantined_in_a_row
         ),
@@ -106,7 +103,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     return PredictResult(
         predictions=plan.uri,
         already_complete=already,
-        checkpoint=checkpoint.info.uri,
+        checkpoint=model.info.uri,
         frames=success.num_rows,
         ok=success.num_ok,
         quarantined=success.num_quarantined,
@@ -121,26 +118,26 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
 
 def _produce(
     config: Config,
-    checkpoint: Checkpoint,
+    model: Model,
     precision: Arithmetic,
     resources: Resources,
     plan: Plan,
     units: Units,
 ) -> Iterator[pipeline.Message]:
-    classes = checkpoint.card.class_map
+    classes = model.card.class_map
     return pipeline.infer(
         plan,
         units,
         functools.partial(load_frames, classes=classes, policy=config.images),
         Network,
         {
-            "checkpoint": checkpoint.info,
+            "model": model.info,
             "device": resources.device,
             "threads": resources.threads_per_network,
             "precision": precision,
             "section": config.predict,
         },
-        Describe(section=config.predict, num_classes=classes.num_classes, estimator=checkpoint.estimator),
+        Describe(section=config.predict, num_classes=classes.num_classes, estimator=model.estimator),
         resources,
         units_per_task=max(1, _FRAMES_PER_TASK // plan.unit_rows),
         units_per_part=min(plan.num_units(0), max(_FEWEST_UNITS, len(units) // _PARTS_WANTED)),

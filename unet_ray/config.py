@@ -73,7 +73,7 @@ class PredictSection:
     masks: str | None = None
     """URI of the folder with the true masks of predict.images, if there are any."""
     checkpoint: str = "best"
-    """best, last, or the URI of a checkpoint folder or of an exported model (.onnx)."""
+    """best, last, or a URI: of a checkpoint folder, of another run's train folder (its best), of an exported .onnx."""
     output: str | None = None
     """URI of the predictions; null means <run.storage>/<run.name>/predictions."""
     batch_size: int = 8

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from unet_ray import __version__, storage
-from unet_ray.checkpoint import Checkpoint, CheckpointInfo, ModelCard, find_checkpoint, load_checkpoint
+from unet_ray.checkpoint import Checkpoint, CheckpointInfo, ModelCard, find_checkpoint, load_checkpoint, open_checkpoint
 from unet_ray.errors import CheckpointError, ConfigError, NotFoundError
 from unet_ray.model.onnx_network import MOST_BYTES, OnnxNetwork, read_metadata
 from unet_ray.quality import Estimator
@@ -68,13 +68,17 @@ Model = Checkpoint | ExportedModel
 
 
 def find_model(train_uri: str, which: str) -> Model:
-    """Load ``best`` or ``last`` of a run, or what is at a URI: a checkpoint folder, or an exported model (``.onnx``).
+    """Load ``best`` or ``last`` of a run, or what is at a URI.
+
+    That is a checkpoint folder, the train folder of another run for its best one, or an exported model (``.onnx``).
 
     Raises:
         CheckpointError: There is none, or no sound one.
         ConfigError: It is an exported one, and onnxruntime is not installed.
     """
-    return _load_file(which) if which.endswith(".onnx") else find_checkpoint(train_uri, which, optimizer=False)
+    if which in ("best", "last"):
+        return find_checkpoint(train_uri, which, optimizer=False)
+    return _load_file(which) if which.endswith(".onnx") else open_checkpoint(which)
 
 
 def load_model(info: CheckpointInfo | ExportedInfo) -> Model:

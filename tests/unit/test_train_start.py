@@ -9,6 +9,7 @@ from tests.unit.tiny_training import CARD
 from unet_ray.checkpoint import find_checkpoint, open_checkpoint
 from unet_ray.config_training import ModelSection, OptimSection, TrainSection
 from unet_ray.errors import CheckpointError, ConfigError
+from unet_ray.exported import find_model
 from unet_ray.train.start import check_start, new_classes, take_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,6 +32,10 @@ def test_a_run_begins_with_the_average_of_the_best_checkpoint_of_another(train_u
     assert best.average
     weights = find_checkpoint(config.train_uri, "last").weights
     assert torch.allclose(weights["head.weight"], best.average["head.weight"])
+
+
+def test_a_prediction_takes_the_best_checkpoint_of_the_train_folder_that_it_is_given(train_uri: str) -> None:
+    assert find_model("nowhere", train_uri).info == find_checkpoint(train_uri, "best").info
 
 
 def test_each_class_that_is_known_keeps_its_part_of_the_head(train_uri: str) -> None:

@@ -101,8 +101,9 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_is_short_and_ends_with_an_example_that_it_understands(
-    capsys: pytest.CaptureFixture[str], name: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     shown = help_of(capsys, name, "-h")
     assert shown == help_of(capsys, name, "--help")
     assert shown.startswith(f"usage: unet-ray {name} ")

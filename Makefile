@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= jobs/configs/demo.yaml
 
-.PHONY: demo test faults chaos cluster-test check bench lock clean
+.PHONY: demo test nightly faults chaos cluster-test check bench lock clean
 
 demo: $(VENV)/.installed  ## the four stages on drawn street scenes
 	$(BIN)/unet-ray prepare $(CONFIG)
@@ -29,6 +29,9 @@ check: $(VENV)/.installed  ## format, lint, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+nightly: $(VENV)/.installed  ## the tests that take minutes and that make test leaves out
+	$(BIN)/pytest -m nightly
 
 cluster-test: $(VENV)/.installed  ## jobs submitted, hosts that die, a cluster that grows, manifests, the image; a JSON line at the end
 	$(BIN)/pytest tests/cluster --tally cluster.json

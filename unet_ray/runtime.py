@@ -74,26 +74,32 @@ def connected(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
                 started = aside.submit(_start, options)
                 meanwhile()
                 started.result()
-            except (ConnectionError, RuntimeError) as error:
-                why = _why_not_joined(error)
+            except Exception as error:  # as which Ray raises that it was too slow
+                why = _why_not_connected(error)
                 if why is None:
                     raise
-                raise ResourceError(f"RAY_ADDRESS: {why}") from error
+                raise ResourceError(why) from error
             yield
         finally:
             ray.shutdown()
 
 
-def _why_not_joined(error: Exception) -> str | None:
-    """Return why a cluster could not be joined and what to do, None where the error is another one."""
+def _why_not_connected(error: Exception) -> str | None:
+    """Return why a cluster could not be started or joined and what to do, None where the error is another one."""
     text = " ".join(str(error).split())
+    if "timed out during startup" in text:
+        return (
+            "Ray did not start on this machine within the 30 s that it takes at most: too much else runs here, or "
+            "memory or disk are short (unet-ray doctor looks at both); run the same command again"
+        )
     if text.startswith("Version mismatch"):
-        return f"{text}; install the cluster's versions here, or start it from this version's image"
+        return f"RAY_ADDRESS: {text}; install the cluster's versions here, or start it from this version's image"
     if not isinstance(error, ConnectionError):
         return None
     if "InvalidAuthToken" in str(error.__cause__):
-        return "the cluster has another token than ours; put the one that it was started with in ~/.ray/auth_token"
-    return f"{text}; check the address and ~/.ray/auth_token"
+        fix = "put the one that it was started with in ~/.ray/auth_token"
+        return f"RAY_ADDRESS: the cluster has another token than ours; {fix}"
+    return f"RAY_ADDRESS: {text}; check the address and ~/.ray/auth_token"
 
 
 def _start(options: Mapping[str, Any]) -> None:

@@ -53,6 +53,7 @@ def on(cluster: GrowingCluster, experiment: Experiment) -> Experiment:
     return Experiment(path=experiment.path, environment=cluster.environment)
 
 
+@pytest.mark.nightly
 def test_a_cluster_grows_for_a_job_and_shrinks_after_it_and_the_masks_are_those_of_one_machine(
     cluster: GrowingCluster, experiment: Experiment, tmp_path: Path, tally: Tally
 ) -> None:

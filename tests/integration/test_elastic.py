@@ -19,6 +19,7 @@ def nodes() -> Iterator[Nodes]:
         yield nodes
 
 
+@pytest.mark.nightly
 def test_a_run_goes_on_with_the_workers_that_are_left(nodes: Nodes, tmp_path: Path) -> None:
     config = make_config(tmp_path, epochs=8)
     path = tmp_path / "elastic.yaml"

@@ -15,6 +15,7 @@ from unet_ray.history import read_history
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
+@pytest.mark.nightly
 def test_a_search_trains_the_better_trials_on_and_outlives_those_that_fail(
     make_config: Callable[..., Config],
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from unet_ray.access import check_address, make_token
 from unet_ray.errors import ResourceError
+from unet_ray.runtime import connected
 
 
 @pytest.fixture
@@ -142,3 +143,13 @@ print(AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True))
         )  # fmt: skip
         path = Path(changes.get("RAY_AUTH_TOKEN_PATH", f"{tmp_path}/.ray/auth_token"))
         assert done.stdout.strip() == path.read_text()
+
+
+def test_a_machine_that_is_too_busy_for_ray_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def start(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")  # as Ray does
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("ray.init", start)
+    with pytest.raises(ResourceError, match=r"did not start .*; run the same command again"), connected():
+        pass

@@ -7,7 +7,7 @@ What a checkpoint says in its ``state.json`` stands in the metadata of the file,
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -15,11 +15,14 @@ import torch
 from unet_ray import __version__, storage
 from unet_ray.checkpoint import Checkpoint, CheckpointInfo, ModelCard, find_checkpoint, load_checkpoint, open_checkpoint
 from unet_ray.errors import CheckpointError, ConfigError, NotFoundError
+from unet_ray.labels.classes import ClassMap
 from unet_ray.model.onnx_network import MOST_BYTES, OnnxNetwork, read_metadata
 from unet_ray.quality import Estimator
 from unet_ray.reference import Reference
 
 _VERSION = "unet_ray"
+_OF_CARD = tuple(one.name for one in (*fields(ClassMap), *fields(ModelCard)) if one.name != "class_map")
+_NEEDED = (*_OF_CARD, "estimator", "reference", "epoch")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +139,7 @@ def _parse(uri: str, data: bytes, metadata: Mapping[str, str]) -> ExportedModel:
     from pydantic import TypeAdapter
 
     try:
-        document = {name: json.loads(value) for name, value in metadata.items()}
+        document = {name: json.loads(metadata[name]) for name in _NEEDED}
         return ExportedModel(
             info=ExportedInfo(uri=uri, epoch=int(document["epoch"]), model_sha256=hashlib.sha256(data).hexdigest()),
             card=TypeAdapter(ModelCard).validate_python({**document, "class_map": document}),
@@ -144,7 +147,7 @@ def _parse(uri: str, data: bytes, metadata: Mapping[str, str]) -> ExportedModel:
             reference=Reference.from_json(document["reference"]),
             data=data,
         )
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, ConfigError) as error:
         said = " ".join(str(error).split())
         raise ValueError(
             f"its metadata is damaged or of another unet-ray: {said}; export the checkpoint again"

@@ -91,6 +91,13 @@ def test_a_file_has_all_that_its_checkpoint_has_for_prediction(exported_models: 
     assert load_model(model.info).info == model.info
 
 
+def test_what_other_tools_add_to_the_metadata_is_passed_over(file: str, tmp_path: Path) -> None:
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(Path(file).read_bytes())
+    edit(copy, lambda proto: proto.metadata_props.append(onnx.StringStringEntryProto(key="author", value="not JSON")))
+    assert load(str(copy)).card == load(file).card
+
+
 def test_a_file_that_changed_since_it_was_planned_is_refused(file: str, tmp_path: Path) -> None:
     copy = tmp_path / "model.onnx"
     copy.write_bytes(Path(file).read_bytes())
@@ -183,6 +190,7 @@ SHAPE = r"it does not give logits of \d classes, 4 x 4 pixels, for RGB of \(1, 3
         (set_metadata(model={"kind": "vit"}), r"its metadata is damaged or of another unet-ray: .*kind"),
         (set_metadata(model={"width": 0}), r"its metadata is damaged or of another unet-ray: model\.width: must be"),
         (set_metadata(reference=[1]), r"its metadata is damaged or of another unet-ray"),
+        (set_metadata(epoch=float("inf")), r"its metadata is damaged or of another unet-ray"),
         (set_metadata(classes=["a", "b"], palette=[[0, 0, 0]] * 2), SHAPE + r", but \(1, 3, 4, 4\)"),
         (set_metadata(model={"width": 8, "depth": 1}), r"it does not give logits of 3 classes, 2 x 2 pixels"),
         (rename_input, SHAPE + ".*image"),

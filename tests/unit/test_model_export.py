@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -194,6 +195,22 @@ def test_without_its_packages_the_error_says_how_to_install_them(
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigError, match=r"not installed: pip install 'unet-ray\[onnx\]'"):
         model_export.run(plain.info.uri, f"{tmp_path}/model.onnx")
+
+
+def test_every_process_writes_the_same_bytes(plain: Checkpoint, tmp_path: Path) -> None:
+    script = """
+import sys
+from unet_ray.model_export import run
+print([run(sys.argv[1], f"{sys.argv[2]}.{ending}").sha256 for ending in ("onnx", "pt2")])
+"""
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", script, plain.info.uri, f"{tmp_path}/{seed}"],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in "12"
+    ]  # fmt: skip
+    assert len(set(shown)) == 1
 
 
 # The examples of the document, in processes that have no unet-ray

@@ -64,6 +64,9 @@ def trace_program(model: SegmentationNetwork, mean: Sequence[float], std: Sequen
     program = torch.export.export(portable, (torch.zeros(2, 3, *sides),), dynamic_shapes=(shape,))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
+    ranges = sorted(program.range_constraints.items(), key=str)  # torch has them in the order of a set
+    program.range_constraints.clear()
+    program.range_constraints.update(ranges)
     program.example_inputs = None
     return program
 

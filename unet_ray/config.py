@@ -122,7 +122,7 @@ class ReportSection:
     classic: str | None = None
     """URI of a folder for files as classic U-Net projects leave them: metrics.png, prediction.png, classes.txt, ..."""
     legacy: LegacyProject | None = None
-    """Also score as one of three published U-Net projects does, and say what is different (docs/cookbook.md)."""
+    """Also score as a published U-Net project does, rule by rule (docs/reading-results.md)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.panels <= 20, "report.panels", "in 0..20", self.panels)

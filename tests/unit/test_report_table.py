@@ -271,6 +271,17 @@ def test_the_report_has_everything_that_the_table_says(config: Config, capsys: p
     assert run(config) == found
 
 
+def test_the_report_counts_as_another_project_does_when_asked_to(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(replace(config, report=replace(config.report, legacy="project002")))
+    page = storage.read_bytes(result.report).decode()
+    shown = capsys.readouterr().err
+    for rule in ("as counted here", "void counted as class 0", "padding to a square counted as class 0"):
+        assert rule in page
+        assert rule in shown
+
+
 def test_the_record_of_a_job_is_told_in_numbers() -> None:
     found = list_job(JOB)
     facts = dict(found.facts)

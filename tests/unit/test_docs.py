@@ -63,7 +63,8 @@ def test_configurations_are_read(page: Path) -> None:
     known = {name for name, _ in sections()}
     for kind, body in BLOCK.findall(page.read_text()):
         if kind == "yaml" and set(document := yaml.safe_load(body)) <= known:
-            parse_config(document, {}, str(page))
+            config = parse_config(document, {}, str(page))
+            assert config.run.name == document.get("run", {}).get("name", "run")
 
 
 @each_page

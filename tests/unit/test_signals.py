@@ -133,6 +133,16 @@ def test_without_a_signal_the_result_is_the_works_and_the_handlers_are_as_before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def wait_for(module: str) -> str:
+    """Return code after which the import of a module waits to be stopped."""
+    return f"""
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            wait()
+sys.meta_path.insert(0, Slow())"""
+
+
 @pytest.mark.parametrize(
     ("command", "module"),
     [
@@ -147,11 +157,7 @@ def test_a_command_is_stopped_while_it_loads(tmp_path: Path, command: list[str],
     path.write_text("{}")
     arguments = [str(path) if word == "CONFIG" else word for word in command]
     script = f"""
-class Slow:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            wait()
-sys.meta_path.insert(0, Slow())
+{wait_for(module)}
 from unet_ray.cli import main
 main({arguments!r})
 """
@@ -164,11 +170,7 @@ def test_a_job_says_its_own_command(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.touch()
     script = f"""
-class Slow:
-    def find_spec(self, name, path=None, target=None):
-        if name == "pydantic":
-            wait()
-sys.meta_path.insert(0, Slow())
+{wait_for("pydantic")}
 os.chdir({str(Path(__file__).parents[2])!r})
 sys.argv = ["", {str(path)!r}, "--optim.lr=1"]
 import runpy
@@ -183,11 +185,7 @@ def test_a_submitted_job_is_to_be_submitted_again(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.touch()
     script = f"""
-class Slow:
-    def find_spec(self, name, path=None, target=None):
-        if name == "pydantic":
-            wait()
-sys.meta_path.insert(0, Slow())
+{wait_for("pydantic")}
 os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"] = "{{}}"
 from unet_ray.cli import main
 main(["train", {str(path)!r}])

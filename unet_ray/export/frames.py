@@ -21,7 +21,7 @@ from unet_ray.images.encode import decode_stored_mask, encode_image, encode_jpeg
 from unet_ray.images.header import kind_of
 from unet_ray.labels.classes import ClassMap
 from unet_ray.schema import IDENTITY, OK
-from unet_ray.table.plan import Plan, Unit
+from unet_ray.table.plan import Plan
 
 _COLUMNS = (
     *IDENTITY, "status", "pred_mask", "height", "width", "confusion", "expected_miou", "confidence_sum", "entropy_sum",
@@ -85,9 +85,7 @@ class Frame:
 
     def read_plan(self) -> dict[str, Any]:
         """Return its planned row (`schema.PLAN`)."""
-        plan, row_id = self.source.plan, int(self.row["row_id"])
-        shard, place = divmod(row_id, plan.shard_rows)
-        return plan.read(Unit(shard, place // plan.unit_rows))[place % plan.unit_rows]
+        return self.source.plan.read_row(self.row["row_id"])
 
     def read_photo(self) -> Photo:
         """Return its photo.

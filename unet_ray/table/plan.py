@@ -155,6 +155,11 @@ class Plan:
             *(row for row in after if row["group"] and row["group"] == rows[-1]["group"]),
         ]
 
+    def read_row(self, row_id: int) -> dict[str, Any]:
+        """Return one planned row (`schema.PLAN`); as `read`, without the rest of its unit."""
+        (row,) = self._read_rows(range(row_id, row_id + 1))
+        return row
+
     def _read_rows(self, row_ids: range) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         of_part = self.shard_rows * _SHARDS_PER_PART

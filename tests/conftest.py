@@ -2,8 +2,9 @@
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from s3fs import S3FileSystem
@@ -92,3 +93,15 @@ def s3_bucket(s3_environment: dict[str, str]) -> Iterator[str]:
 def _remove(client: S3FileSystem, bucket: str) -> None:
     with translated("delete", f"s3://{bucket}"):  # a server that was stopped may need a moment
         client.rm(bucket, recursive=True)
+
+
+@pytest.fixture
+def inline_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what `pipeline.collect` gives to a cluster here, one item after the other."""
+    from unet_ray import pipeline
+
+    def collect(items: Sequence[Any], _: int, stage: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
+        for item in items:
+            yield from stage(item).to_pylist()
+
+    monkeypatch.setattr(pipeline, "collect", collect)

@@ -1,9 +1,9 @@
 """Fixtures of the unit tests: nothing here starts Ray."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -57,15 +57,3 @@ def exported_models(tmp_path_factory: pytest.TempPathFactory) -> "Pairs":
     from tests.unit.exported_models import Pairs  # imports torch, which most tests can do without
 
     return Pairs(tmp_path_factory.mktemp("exported"))
-
-
-@pytest.fixture
-def inline_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run what `pipeline.collect` gives to a cluster here, one item after the other."""
-    from unet_ray import pipeline
-
-    def collect(items: Sequence[Any], _: int, stage: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
-        for item in items:
-            yield from stage(item).to_pylist()
-
-    monkeypatch.setattr(pipeline, "collect", collect)

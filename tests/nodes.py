@@ -52,6 +52,11 @@ class Nodes:
             end_node(node)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def add_node(self, *arguments: str) -> psutil.Process:
+        """Start one more node by further arguments of ``ray start``; return its process."""
+        self._others.append(self._start(self._join, *arguments))
+        return self._others[-1]
+
     def kill_node(self, rng: random.Random) -> None:
         """Kill a node without notice, and give the cluster a new one in its place."""
         place = rng.randrange(len(self._others))

@@ -5,6 +5,7 @@ from Python. Credentials and endpoints are not configuration: they come from the
 writing is `config_file`'s.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import field
 from operator import attrgetter
@@ -29,6 +30,10 @@ INPUTS = (
 
 OUTPUTS = ("run.storage", "predict.output", "report.classic")
 """Options that say where a job writes."""
+
+_WORD = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL_VALUE = re.compile(_WORD)
+_LABEL_KEY = re.compile(rf"([a-z0-9.-]{{1,253}}/)?{_WORD}")
 
 SCALE_STEPS = 4
 """Scales of test-time augmentation are multiples of one part in so many."""
@@ -144,6 +149,8 @@ class ScalingSection:
     """GPUs to ask for in the same way."""
     wait_s: float = 1800.0
     """Longest time to wait for scaling.cpus and scaling.gpus."""
+    node_labels: dict[str, str] | None = None
+    """Labels of the nodes that the network runs on, such as {ray.io/accelerator-type: A100}; null takes any."""
     precision: Precision = "auto"
     """Arithmetic of the network: fp32, bf16 or fp16; auto takes bf16 where the hardware has it, else fp32."""
 
@@ -155,6 +162,11 @@ class ScalingSection:
         for key, count in (("scaling.cpus", self.cpus), ("scaling.gpus", self.gpus)):
             require(count is None or 1 <= count <= 10_000, key, "in 1..10000 or null", count)
         require(self.wait_s > 0, "scaling.wait_s", "> 0", self.wait_s)
+        for pair in (self.node_labels or {}).items():
+            ok = bool(_LABEL_KEY.fullmatch(pair[0]) and _LABEL_VALUE.fullmatch(pair[1]))
+            require(
+                ok, "scaling.node_labels", "labels of nodes and their values, in Kubernetes' syntax", ": ".join(pair)
+            )
 
     @property
     def workers(self) -> tuple[int, int]:

@@ -90,6 +90,7 @@ def infer(
         },
         num_cpus=resources.cpus_per_network,
         num_gpus=1 / resources.sharers if resources.device == "gpu" else 0,
+        label_selector=resources.node_labels,
         runtime_env={"env_vars": KEEP_HEAP},
     )
     written = inferred.map_batches(

@@ -1,7 +1,7 @@
 """Dividing what a cluster has between the network and the data tasks: arithmetic, which needs no cluster."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ class Resources:
     """What runs where: ``num_networks`` processes on ``device``, each with its CPUs and threads, and data tasks.
 
     As many as ``spare_networks`` more may start while data tasks leave CPUs idle. ``sharers`` processes have a GPU
-    together.
+    together. With ``node_labels``, all of them run on nodes that have these.
     """
 
     device: Literal["cpu", "gpu"]
@@ -29,14 +29,16 @@ class Resources:
     data_cpus: int
     spare_networks: int = 0
     sharers: int = 1
+    node_labels: dict[str, str] | None = None
 
     def __str__(self) -> str:
         """Say who has what, in a line."""
         gpu = "a GPU" if self.sharers == 1 else f"1/{self.sharers} of a GPU"
         each = f"{self.cpus_per_network} CPU(s)" + (f" and {gpu}" if self.device == "gpu" else "")
         more = f", up to {self.spare_networks} more while those are idle" if self.spare_networks else ""
+        where = f"on nodes with {name_labels(self.node_labels)}, " if self.node_labels else ""
         return (
-            f"{self.num_networks} process(es) with the network, each with {each} and {self.threads_per_network} "
+            f"{self.num_networks} process(es) with the network, {where}each with {each} and {self.threads_per_network} "
             f"thread(s), {self.data_cpus} CPU(s) for data tasks{more}"
         )
 
@@ -48,10 +50,16 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """What one machine of the cluster declares."""
+    """What one machine of the cluster declares, and whether it has ``scaling.node_labels``."""
 
     cpus: int
     gpus: int = 0
+    takes_networks: bool = True
+
+
+def name_labels(labels: Mapping[str, str]) -> str:
+    """Return labels as they are written in a configuration."""
+    return ", ".join(f"{key}: {value}" for key, value in labels.items())
 
 
 def this_machine(gpus: int = 0) -> Node:
@@ -64,10 +72,11 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
     key, (fewest, most) = "scaling.num_workers", scaling.workers
     if fewest == most:
         return divide(scaling, most, key, nodes)
-    if _device(scaling, sum(node.gpus for node in nodes)) == "gpu":
-        places = sum(min(node.cpus, node.gpus) for node in nodes)
+    hosts = _hosts(nodes)
+    if _device(scaling, sum(node.gpus for node in hosts)) == "gpu":
+        places = sum(min(node.cpus, node.gpus) for node in hosts)
         return divide(scaling, max(fewest, min(places, most)), key, nodes)
-    sizes = sorted(node.cpus for node in nodes if node.cpus)
+    sizes = sorted(node.cpus for node in hosts if node.cpus)
     each = sizes[0] - max(1, sizes[0] // 4) if sizes else 0
     if not each or any(size % each == 0 for size in sizes):
         found = f"nodes of {', '.join(map(str, sizes))}" if sizes else "none"
@@ -85,7 +94,8 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
         num_networks=networks,
         cpus_per_network=each,
         threads_per_network=max(1, min(each, _real_cores(sum(sizes)) // networks)),
-        data_cpus=sum(sizes) - networks * each,
+        data_cpus=sum(node.cpus for node in nodes) - networks * each,
+        node_labels=scaling.node_labels,
     )
 
 
@@ -100,18 +110,20 @@ def divide_for_prediction(scaling: ScalingSection, nodes: Sequence[Node], num_un
     Beside a GPU, where masks are counted while the next ones are made, a predictor has up to four CPUs, as long as the
     data tasks keep half of all.
     """
-    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    hosts = _hosts(nodes)
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in hosts)
+    most = sum(node.cpus for node in hosts)
     wanted = scaling.predictors
     if wanted is None:
-        wanted = gpus if _device(scaling, gpus) == "gpu" else _predictors(cpus, num_units, _DATA_SHARE)
+        wanted = gpus if _device(scaling, gpus) == "gpu" else min(most, _predictors(cpus, num_units, _DATA_SHARE))
     sharers = -(-wanted // gpus) if gpus else 1
     nodes = [replace(node, gpus=node.gpus * sharers) for node in nodes]
     found = divide(scaling, wanted, "scaling.predictors", nodes)
     if found.device == "cpu":
-        spare = 0 if scaling.predictors else _predictors(cpus, num_units, data_share=0) - wanted
+        spare = 0 if scaling.predictors else min(most, _predictors(cpus, num_units, data_share=0)) - wanted
         return replace(found, spare_networks=spare)
     each = min(_MOST_CPUS_BESIDE_GPU, max(1, cpus // (2 * wanted)))
-    while sum(min(node.cpus // each, node.gpus) for node in nodes) < wanted:
+    while sum(min(node.cpus // each, node.gpus) for node in _hosts(nodes)) < wanted:
         each -= 1
     return replace(found, cpus_per_network=each, data_cpus=cpus - wanted * each, sharers=sharers)
 
@@ -128,22 +140,28 @@ def divide(scaling: ScalingSection, networks: int, key: str, nodes: Sequence[Nod
     Raises:
         ResourceError: There are too few CPUs or GPUs, naming ``key`` and the numbers.
     """
-    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    hosts = _hosts(nodes)
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in hosts)
+    most = sum(node.cpus for node in hosts)
+    there = _there(scaling)
     device = _device(scaling, gpus)
     if device == "gpu" and networks > gpus:
-        raise ResourceError(f"{key}: {networks} need {networks} GPUs, the cluster has {gpus}; lower it or add GPUs")
+        raise ResourceError(f"{key}: {networks} need {networks} GPUs, {there} {gpus}; lower it or add GPUs")
     if networks > cpus - 1:
         fix = "lower it" if networks > 1 and cpus > 1 else "add CPUs"
         raise ResourceError(
             f"{key}: {networks} need {networks + 1} CPUs with the data tasks, the cluster has {cpus}; {fix}"
         )
-    if device == "gpu" and networks > (places := sum(min(node.cpus, node.gpus) for node in nodes)):
+    if networks > most:
+        raise ResourceError(f"{key}: {networks} need a CPU each, {there} {most}; lower it or add such nodes")
+    if device == "gpu" and networks > (places := sum(min(node.cpus, node.gpus) for node in hosts)):
         raise ResourceError(
-            f"{key}: {networks} need a CPU beside each GPU, the cluster has {places} such pairs; lower it or add CPUs"
+            f"{key}: {networks} need a CPU beside each GPU, {there} {places} such pairs; lower it or add CPUs"
         )
-    data_cpus = min(max(1, int(_DATA_SHARE * cpus)), cpus - networks) if device == "cpu" else cpus - networks
+    for_data = max(1, int(_DATA_SHARE * cpus), cpus - most)
+    data_cpus = min(for_data, cpus - networks) if device == "cpu" else cpus - networks
     share = 1 if device == "gpu" else (cpus - data_cpus) // networks
-    each = next(each for each in range(share, 0, -1) if sum(node.cpus // each for node in nodes) >= networks)
+    each = next(each for each in range(share, 0, -1) if sum(node.cpus // each for node in hosts) >= networks)
     threads = max(1, min(each, _real_cores(cpus) // networks))
     return Resources(
         device=device,
@@ -151,14 +169,24 @@ def divide(scaling: ScalingSection, networks: int, key: str, nodes: Sequence[Nod
         cpus_per_network=each,
         threads_per_network=threads,
         data_cpus=data_cpus,
+        node_labels=scaling.node_labels,
     )
+
+
+def _hosts(nodes: Sequence[Node]) -> list[Node]:
+    return [node for node in nodes if node.takes_networks]
+
+
+def _there(scaling: ScalingSection) -> str:
+    """Return the beginning of a sentence on where networks may run."""
+    return f"the nodes with {name_labels(scaling.node_labels)} have" if scaling.node_labels else "the cluster has"
 
 
 def _device(scaling: ScalingSection, gpus: int) -> Literal["cpu", "gpu"]:
     if scaling.device == "auto":
         return "gpu" if gpus else "cpu"
     if scaling.device == "gpu" and not gpus:
-        raise ResourceError("scaling.device: gpu, but the cluster has no GPU; use auto or cpu, or add a GPU node")
+        raise ResourceError(f"scaling.device: gpu, but {_there(scaling)} no GPU; use auto or cpu, or add a GPU node")
     return scaling.device
 
 

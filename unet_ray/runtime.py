@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from unet_ray import access
 from unet_ray.config import ScalingSection
 from unet_ray.errors import ResourceError, UnetRayError
-from unet_ray.resources import Node, Resources, divide_for_prediction, divide_for_training, this_machine
+from unet_ray.resources import Node, Resources, divide_for_prediction, divide_for_training, name_labels, this_machine
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -116,6 +118,8 @@ def _start(options: Mapping[str, Any]) -> None:
 def gather(scaling: ScalingSection) -> None:
     """Have a cluster grow to ``scaling.cpus`` and ``scaling.gpus``, as far as they are asked for.
 
+    ``scaling.node_labels`` are those of the GPUs, or of the CPUs where no GPU is asked for.
+
     They are asked for by a placement group, which the end of the driver, however it comes, takes back; and let go as
     soon as they are there, for the job that begins at once.
 
@@ -127,14 +131,20 @@ def gather(scaling: ScalingSection) -> None:
         return
     from ray.util import placement_group, remove_placement_group
 
+    labels = scaling.node_labels if scaling.node_labels and _may_grow() else {}
     what = " and ".join(f"{count} {name}s" for name, count in wanted.items() if count)
+    what += f" on nodes with {name_labels(labels)}" if labels else ""
     have = _total()
     if any(have[name] < count for name, count in wanted.items()) and not _may_grow():
         raise ResourceError(
             f"scaling: {what} are asked for, this machine has {have['CPU']} CPUs and {have['GPU']} GPUs and does not "
             "grow; lower scaling.cpus and scaling.gpus, or run on a cluster"
         )
-    group = placement_group([{name: 1} for name, count in wanted.items() for _ in range(count)])
+    names = [name for name, count in wanted.items() for _ in range(count)]
+    group = placement_group(
+        [{name: 1} for name in names],
+        bundle_label_selector=[labels if name == names[-1] else {} for name in names],
+    )
     give_up = time.monotonic() + scaling.wait_s
     try:
         logger.info("asking the cluster for %s", what)
@@ -200,7 +210,7 @@ def plan_training(scaling: ScalingSection, share: int = 1) -> Resources:
         ResourceError: There are too few CPUs, GPUs or nodes, or an elastic run could use up the CPUs of a node.
     """
     gather(scaling)
-    nodes = [Node(cpus=node.cpus // share, gpus=-(-node.gpus // share)) for node in _nodes()]
+    nodes = [replace(node, cpus=node.cpus // share, gpus=-(-node.gpus // share)) for node in _labelled(scaling)]
     return divide_for_training(scaling, nodes)
 
 
@@ -216,14 +226,32 @@ def plan_prediction(scaling: ScalingSection, num_units: int | None = None) -> Re
     Raises:
         ResourceError: It has too little, or not what is asked for.
     """
-    return divide_for_prediction(scaling, _nodes(), num_units)
+    return divide_for_prediction(scaling, _labelled(scaling), num_units)
 
 
-def _nodes() -> list[Node]:
+def _labelled(scaling: ScalingSection) -> list[Node]:
+    labels = scaling.node_labels or {}
+    nodes = _nodes(labels)
+    if labels and not any(node.takes_networks for node in nodes):
+        raise ResourceError(
+            f"scaling.node_labels: none of the cluster's {len(nodes)} node(s) has {name_labels(labels)}; correct it or "
+            "leave it out, start such nodes (ray start --labels), or ask a cluster that grows for scaling.gpus"
+        )
+    return nodes
+
+
+def _nodes(labels: Mapping[str, str] = MappingProxyType({})) -> list[Node]:
     import ray
 
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [Node(cpus=int(have.get("CPU", 0)), gpus=int(have.get("GPU", 0))) for have in found]
+    return [
+        Node(
+            cpus=int(node["Resources"].get("CPU", 0)),
+            gpus=int(node["Resources"].get("GPU", 0)),
+            takes_networks=labels.items() <= node["Labels"].items(),
+        )
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
 
 
 def our_error(error: BaseException) -> UnetRayError | None:

@@ -17,10 +17,14 @@ from tests.nodes import end_node, free_ports, start_node
 HEAD_ID = "f" * 51 + "0" * 5
 _HEAD = "ray.head.default"  # the provider knows it by this name
 IDLE_S = 10
+LABELS = {"unet-ray/role": "network"}
 
 
 class GrowingCluster:
-    """From no worker to ``most`` of ``cpus`` each, behind a token; live while its context is entered."""
+    """From no worker to ``most`` of ``cpus`` each, behind a token; live while its context is entered.
+
+    Workers are of two kinds: those with `LABELS`, and others.
+    """
 
     def __init__(self, folder: Path, *, cpus: int, most: int) -> None:
         self._folder, self._cpus, self._most = folder, cpus, most
@@ -55,6 +59,11 @@ class GrowingCluster:
         """Return how many nodes beside the head are running: their raylets, which the head does not own."""
         return len(self._raylets()) - 1
 
+    def labelled(self) -> int:
+        """Return how many of them have `LABELS`."""
+        words = json.dumps(LABELS)[1:-1]
+        return sum(words in " ".join(one.info["cmdline"] or []) for one in self._raylets())
+
     def _raylets(self) -> list[psutil.Process]:
         address = self.environment["RAY_ADDRESS"]
         found = psutil.process_iter(["name", "cmdline"])
@@ -65,9 +74,11 @@ class GrowingCluster:
         ]
 
     def _config(self, address: str) -> dict[str, object]:
+        worker = {"resources": {"CPU": self._cpus}, "node_config": {}, "min_workers": 0, "max_workers": self._most}
         kinds = {
             _HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-            "cpu": {"resources": {"CPU": self._cpus}, "node_config": {}, "min_workers": 0, "max_workers": self._most},
+            "any": worker,
+            "network": worker | {"labels": LABELS},
         }
         return {
             "cluster_name": "growing",

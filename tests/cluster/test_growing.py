@@ -1,5 +1,6 @@
 """Jobs on a cluster that has no worker until there is work for one."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.growing import IDLE_S, GrowingCluster
+from tests.cluster.growing import IDLE_S, LABELS, GrowingCluster
 from tests.integration.conftest import TINY
 from tests.jobs import Experiment, communicate, table_hash
 from tests.tally import Tally
@@ -18,6 +19,7 @@ from unet_ray.train.optimizers import make_optimizer
 
 MOST = 3
 CPUS = 2
+ON_LABELLED = ("--scaling.node_labels", json.dumps(LABELS))
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,8 @@ def test_a_cluster_grows_for_a_job_and_shrinks_after_it_and_the_masks_are_those_
     here = experiment.finish("predict", "--predict.split", "train", "--predict.output", f"{tmp_path}/here")
     assert cluster.workers() == 0
     flags = ("--predict.split", "train", "--predict.output", f"{tmp_path}/there")
-    there = on(cluster, experiment).finish("predict", *flags, "--scaling.cpus", str(MOST * CPUS))
-    assert cluster.workers() == MOST
+    there = on(cluster, experiment).finish("predict", *flags, "--scaling.cpus", str(MOST * CPUS), *ON_LABELLED)
+    assert (cluster.workers(), cluster.labelled()) == (MOST, MOST)
     assert (there["frames"], there["miou"]) == (here["frames"], here["miou"])
     mismatched = table_hash(f"{tmp_path}/there") != table_hash(f"{tmp_path}/here")
     tally.add(trials=1, mismatched=int(mismatched), nodes_started=MOST)
@@ -91,6 +93,9 @@ def test_more_than_a_cluster_may_grow_to_is_refused(
     )
     assert "scaling: 1 GPUs are more than this cluster may grow to" in refusal(
         on(cluster, experiment), *new, "--scaling.gpus", "1"
+    )
+    assert "scaling: 2 CPUs on nodes with zone: nowhere are more than this cluster may grow to" in refusal(
+        on(cluster, experiment), *new, "--scaling.cpus", "2", "--scaling.node_labels", "{zone: nowhere}"
     )
 
 

@@ -112,6 +112,17 @@ def test_an_absent_gpu_is_refused(trained: Config) -> None:
             run(tiny_config(Path(trained.run.storage), scaling__device="gpu"))
 
 
+def test_labels_that_no_node_has_are_refused(trained: Config) -> None:
+    labels = "{unet-ray/role: network, zone: b}"
+    for run in (train.run, predict.run):
+        with refused(
+            ResourceError,
+            f"scaling.node_labels: none of the cluster's 1 node(s) has {labels[1:-1]}; correct it or leave it out, "
+            "start such nodes (ray start --labels), or ask a cluster that grows for scaling.gpus",
+        ):
+            run(tiny_config(Path(trained.run.storage), scaling__node_labels=labels, scaling__cpus="1"))
+
+
 ONE_CPU = """
 import json, os, sys, time
 import ray

@@ -1,7 +1,7 @@
 import pytest
 
 from unet_ray.config import ScalingSection
-from unet_ray.errors import ResourceError
+from unet_ray.errors import ConfigError, ResourceError
 from unet_ray.resources import Node, Resources, divide, divide_for_prediction, divide_for_training, this_machine
 
 KEY = "scaling.num_workers"
@@ -181,3 +181,48 @@ def test_more_predictors_than_gpus_share_them() -> None:
     assert divide_for_prediction(ScalingSection(), nodes).sharers == 1
     with pytest.raises(ResourceError, match=r"^scaling.predictors: 5 need a CPU beside each GPU, the cluster has 4"):
         divide_for_prediction(ScalingSection(predictors=5), [Node(cpus=4, gpus=1), Node(cpus=16)])
+
+
+LABELS = {"unet-ray/role": "network"}
+LABELLED = ScalingSection(node_labels=LABELS)
+
+
+@pytest.mark.parametrize(
+    ("others", "each", "data_cpus"),
+    [([16], 8, 16), ([2], 8, 2), ([], 6, 2), ([0], 6, 2)],
+)
+def test_networks_stay_on_labelled_nodes_and_data_tasks_take_the_others(
+    others: list[int], each: int, data_cpus: int
+) -> None:
+    nodes = [Node(cpus=8), *(Node(cpus=cpus, gpus=2, takes_networks=False) for cpus in others)]
+    found = divide(LABELLED, 1, KEY, nodes)
+    assert (found.device, found.cpus_per_network, found.data_cpus) == ("cpu", each, data_cpus)
+    assert found.node_labels == LABELS
+    assert "1 process(es) with the network, on nodes with unet-ray/role: network, each with" in str(found)
+
+
+def test_labelled_gpus_are_the_only_ones() -> None:
+    nodes = [Node(cpus=8, gpus=2), Node(cpus=16, gpus=4, takes_networks=False)]
+    assert divide_for_prediction(LABELLED, nodes).num_networks == 2
+    found = divide_for_training(ScalingSection(node_labels=LABELS, num_workers=(1, 8)), nodes)
+    assert (found.num_networks, found.data_cpus, found.node_labels) == (2, 22, LABELS)
+    with pytest.raises(ResourceError, match=r"3 need 3 GPUs, the nodes with unet-ray/role: network have 2; lower it"):
+        divide(LABELLED, 3, KEY, nodes)
+    with pytest.raises(ResourceError, match=r"gpu, but the nodes with unet-ray/role: network have no GPU; use auto"):
+        divide(ScalingSection(device="gpu", node_labels=LABELS), 1, KEY, [Node(cpus=8), *nodes[1:]])
+
+
+def test_labelled_cpus_bound_predictors() -> None:
+    nodes = [Node(cpus=4), Node(cpus=60, takes_networks=False)]
+    found = divide_for_prediction(LABELLED, nodes)
+    assert (found.num_networks, found.spare_networks, found.cpus_per_network, found.data_cpus) == (4, 0, 1, 60)
+    elastic = divide_for_training(ScalingSection(node_labels=LABELS, num_workers=(1, 3)), nodes)
+    assert (elastic.num_networks, elastic.cpus_per_network, elastic.data_cpus) == (1, 3, 61)
+    with pytest.raises(ResourceError, match=r"^scaling.predictors: 5 need a CPU each, the nodes with .* have 4; lower"):
+        divide_for_prediction(ScalingSection(predictors=5, node_labels=LABELS), nodes)
+
+
+@pytest.mark.parametrize("labels", [{"role": "!gpu"}, {"role": "in(a, b)"}, {"role": ""}, {"": "a"}, {"a b": "c"}])
+def test_what_is_no_label_is_refused(labels: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"^scaling\.node_labels: must be labels of nodes and their values, in Kuber"):
+        ScalingSection(node_labels=labels)

@@ -174,11 +174,12 @@ def _fit(
     trainer = _Trainer(
         train_worker,  # type: ignore[arg-type]
         train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]
             num_workers=config.scaling.num_workers,  # type: ignore[arg-type]
             use_gpu=resources.device == "gpu",
             resources_per_worker={"CPU": resources.cpus_per_network}
             | ({"GPU": 1} if resources.device == "gpu" else {}),
+            label_selector=resources.node_labels,
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex,  # our checkpoints say where to go on; Ray's own state must not

@@ -72,11 +72,10 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
     key, (fewest, most) = "scaling.num_workers", scaling.workers
     if fewest == most:
         return divide(scaling, most, key, nodes)
-    hosts = _hosts(nodes)
-    if _device(scaling, sum(node.gpus for node in hosts)) == "gpu":
-        places = sum(min(node.cpus, node.gpus) for node in hosts)
+    if _device(scaling, sum(node.gpus for node in nodes)) == "gpu":
+        places = sum(min(node.cpus, node.gpus) for node in nodes)
         return divide(scaling, max(fewest, min(places, most)), key, nodes)
-    sizes = sorted(node.cpus for node in hosts if node.cpus)
+    sizes = sorted(node.cpus for node in nodes if node.cpus)
     each = sizes[0] - max(1, sizes[0] // 4) if sizes else 0
     if not each or any(size % each == 0 for size in sizes):
         found = f"nodes of {', '.join(map(str, sizes))}" if sizes else "none"
@@ -94,8 +93,7 @@ def divide_for_training(scaling: ScalingSection, nodes: Sequence[Node]) -> Resou
         num_networks=networks,
         cpus_per_network=each,
         threads_per_network=max(1, min(each, _real_cores(sum(sizes)) // networks)),
-        data_cpus=sum(node.cpus for node in nodes) - networks * each,
-        node_labels=scaling.node_labels,
+        data_cpus=sum(sizes) - networks * each,
     )
 
 

@@ -36,10 +36,12 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def read(script: str, *words: Path | str, cwd: Path) -> None:
-    """Run a reader where `cwd` is also its home, so that nothing of it stays behind."""
+    """Run a reader where `cwd` is also its home, so that nothing of it stays behind; uv keeps its own settings."""
     assert UV is not None
     cache = subprocess.run([UV, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
-    environment = {**os.environ, "HOME": str(cwd), "UV_CACHE_DIR": cache, "FIFTYONE_DO_NOT_TRACK": "true"}
+    settings = os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config"))
+    environment = {**os.environ, "HOME": str(cwd), "XDG_CONFIG_HOME": settings, "UV_CACHE_DIR": cache}
+    environment["FIFTYONE_DO_NOT_TRACK"] = "true"
     environment.pop("PYTHONPATH", None)
     command = [UV, "run", "--quiet", "--python", sys.executable, "--script", READERS / script, *words]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)

@@ -204,7 +204,7 @@ def test_networks_stay_on_labelled_nodes_and_data_tasks_take_the_others(
 def test_labelled_gpus_are_the_only_ones() -> None:
     nodes = [Node(cpus=8, gpus=2), Node(cpus=16, gpus=4, takes_networks=False)]
     assert divide_for_prediction(LABELLED, nodes).num_networks == 2
-    found = divide_for_training(ScalingSection(node_labels=LABELS, num_workers=(1, 8)), nodes)
+    found = divide_for_training(ScalingSection(node_labels=LABELS, num_workers=2), nodes)
     assert (found.num_networks, found.data_cpus, found.node_labels) == (2, 22, LABELS)
     with pytest.raises(ResourceError, match=r"3 need 3 GPUs, the nodes with unet-ray/role: network have 2; lower it"):
         divide(LABELLED, 3, KEY, nodes)
@@ -216,8 +216,6 @@ def test_labelled_cpus_bound_predictors() -> None:
     nodes = [Node(cpus=4), Node(cpus=60, takes_networks=False)]
     found = divide_for_prediction(LABELLED, nodes)
     assert (found.num_networks, found.spare_networks, found.cpus_per_network, found.data_cpus) == (4, 0, 1, 60)
-    elastic = divide_for_training(ScalingSection(node_labels=LABELS, num_workers=(1, 3)), nodes)
-    assert (elastic.num_networks, elastic.cpus_per_network, elastic.data_cpus) == (1, 3, 61)
     with pytest.raises(ResourceError, match=r"^scaling.predictors: 5 need a CPU each, the nodes with .* have 4; lower"):
         divide_for_prediction(ScalingSection(predictors=5, node_labels=LABELS), nodes)
 
@@ -226,3 +224,8 @@ def test_labelled_cpus_bound_predictors() -> None:
 def test_what_is_no_label_is_refused(labels: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"^scaling\.node_labels: must be labels of nodes and their values, in Kuber"):
         ScalingSection(node_labels=labels)
+
+
+def test_labels_are_refused_where_ray_would_count_other_nodes() -> None:
+    with pytest.raises(ConfigError, match=r"^scaling\.node_labels: must be null where scaling\.num_workers is two"):
+        ScalingSection(node_labels=LABELS, num_workers=(1, 3))

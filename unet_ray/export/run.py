@@ -90,7 +90,7 @@ def run(uri: str, folder: str, kind: Kind, where: str | None, fps: float = 25.0)
         logger.info("%s: already complete, left as it is", folder)
     if done["unreferenced"]:
         logger.warning("%d of %d frames have no georeference: plain TIFFs", done["unreferenced"], done["frames"])
-    sys.stderr.write(f"{done['frames']} frames: {folder}\n")
+    sys.stderr.write(f"{done['frames']} frame(s): {folder}\n")
     return Exported(folder=folder, **done, seconds=round(time.monotonic() - started, 1))
 
 

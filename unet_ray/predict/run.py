@@ -73,7 +73,7 @@ def run(config: Config, on_progress: Callable[[Progress], None] | None = None) -
     plan = plan_predictions(config, model, precision)
     resources = runtime.plan_prediction(config.scaling, len(plan.units(range(plan.num_shards))))
     logger.info(
-        "%d frames by %s (epoch %d) in %s",
+        "%d frame(s) by %s (epoch %d) in %s",
         plan.num_rows, storage.name(model.info.uri), model.info.epoch, precision,
     )  # fmt: skip
     logger.info("%s: %s", runtime.describe_cluster(), resources)

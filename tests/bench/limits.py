@@ -1,6 +1,6 @@
 """What the network alone can do on this machine, and what the cores can: run in a process of its own.
 
-``python -m tests.bench.limits forward|step|plain WIDTH HEIGHT WIDTH_PX BATCH PRECISION THREADS`` prints images per
+``python -m tests.bench.limits forward|onnx|step|plain WIDTH HEIGHT WIDTH_PX BATCH PRECISION THREADS`` prints images per
 second, ``python -m tests.bench.limits product SIZE PRECISION THREADS`` 10^9 floating-point operations per second.
 """
 
@@ -17,6 +17,8 @@ import torch
 from unet_ray import runtime
 from unet_ray.config_file import parse_config
 from unet_ray.losses.segmentation import SegmentationLoss
+from unet_ray.model.onnx_network import OnnxNetwork
+from unet_ray.model.portable import to_onnx, trace_program
 from unet_ray.model.segmenter import Segmenter
 from unet_ray.model.unet import UNet
 from unet_ray.train.optimizers import make_optimizer
@@ -37,6 +39,15 @@ def forward(width: int, height: int, width_px: int, batch: int, precision: str) 
             return segmenter._model(image)
 
     return run
+
+
+def onnx(width: int, height: int, width_px: int, batch: int, _: str) -> Callable[[], object]:
+    """Return the same pass over the same network by onnxruntime, in fp32, as a predictor with an ONNX file makes it."""
+    model, mean, std = UNet(CLASSES, width, 4), [100.0] * 3, [50.0] * 3
+    data = to_onnx(trace_program(model, mean, std), {})
+    network = OnnxNetwork(data, sizes=model.sizes, reach=None, mean=mean, std=std, num_classes=CLASSES)
+    image = torch.randn(batch, 3, height + -height % 16, width_px + -width_px % 16)
+    return lambda: network(image)
 
 
 def step(width: int, height: int, width_px: int, batch: int, precision: str) -> Callable[[], object]:
@@ -97,7 +108,9 @@ def main() -> None:
     what, *numbers, precision, threads = sys.argv[1:]
     arguments = [int(number) for number in numbers]
     torch.set_num_threads(int(threads))
-    run = {"forward": forward, "step": step, "plain": plain, "product": product}[what](*arguments, precision)
+    run = {"forward": forward, "onnx": onnx, "step": step, "plain": plain, "product": product}[what](
+        *arguments, precision
+    )
     amount = 2 * arguments[0] ** 3 / 1e9 if what == "product" else arguments[-1]
     for _ in range(3):
         run()

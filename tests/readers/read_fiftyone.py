@@ -7,16 +7,14 @@
 """Run code that makes `dataset` in FiftyOne, in the folder of an export, and write what it holds: CODE MASKS SCORES."""
 
 import json
+import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 code, masks, scores = map(Path, sys.argv[1:])
-scope: dict[str, Any] = {}
-exec(compile(code.read_text(encoding="utf-8"), code, "exec"), scope)
-dataset = scope["dataset"]
+dataset = runpy.run_path(str(code))["dataset"]
 found, fields = {}, {}
 for sample in dataset:
     name = Path(sample.filepath).stem

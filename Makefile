@@ -43,7 +43,7 @@ bench: $(VENV)/.installed  ## speed against limits and peers, to bench.json
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,query]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev,query]'
 	touch $@
 
 lock:  ## constraints.txt anew from pyproject.toml

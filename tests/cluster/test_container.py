@@ -63,7 +63,11 @@ def test_the_install_step_makes_a_command_that_works(tmp_path: Path) -> None:
         pytest.skip("uv is not beside this Python")
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, "env"], cwd=tmp_path, check=True)
     words = [uv, *command[1].replace("'", "").replace("--no-cache ", "").split()[1:], "--quiet"]
-    subprocess.run(words, cwd=tmp_path, env=os.environ | {"VIRTUAL_ENV": str(tmp_path / "env")}, check=True)
+    (variable,) = [text for name, text in instructions() if name == "ENV" and text.startswith("UV_")]
+    variables = {"VIRTUAL_ENV": str(tmp_path / "env"), **dict([variable.split("=")])}
+    subprocess.run(words, cwd=tmp_path, env=os.environ | variables, check=True)
+    for package in ("torch", "ray", "unet_ray"):  # processes cannot write bytecode where the image is read-only
+        assert list((tmp_path / "env").glob(f"lib/python*/site-packages/{package}/__pycache__/*.pyc"))
     told = subprocess.run([tmp_path / "env/bin/unet-ray", "--version"], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == __version__
     helped = subprocess.run(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from unet_ray import access
@@ -143,7 +142,7 @@ def gather(scaling: ScalingSection) -> None:
     names = [name for name, count in wanted.items() for _ in range(count)]
     group = placement_group(
         [{name: 1} for name in names],
-        bundle_label_selector=[labels if name == names[-1] else {} for name in names],
+        bundle_label_selector=[labels if name == names[-1] else {} for name in names] if labels else None,
     )
     give_up = time.monotonic() + scaling.wait_s
     try:
@@ -230,8 +229,7 @@ def plan_prediction(scaling: ScalingSection, num_units: int | None = None) -> Re
 
 
 def _labelled(scaling: ScalingSection) -> list[Node]:
-    labels = scaling.node_labels or {}
-    nodes = _nodes(labels)
+    labels, nodes = scaling.node_labels, _nodes(scaling.node_labels)
     if labels and not any(node.takes_networks for node in nodes):
         raise ResourceError(
             f"scaling.node_labels: none of the cluster's {len(nodes)} node(s) has {name_labels(labels)}; correct it or "
@@ -240,14 +238,14 @@ def _labelled(scaling: ScalingSection) -> list[Node]:
     return nodes
 
 
-def _nodes(labels: Mapping[str, str] = MappingProxyType({})) -> list[Node]:
+def _nodes(labels: Mapping[str, str] | None = None) -> list[Node]:
     import ray
 
     return [
         Node(
             cpus=int(node["Resources"].get("CPU", 0)),
             gpus=int(node["Resources"].get("GPU", 0)),
-            takes_networks=labels.items() <= node["Labels"].items(),
+            takes_networks=(labels or {}).items() <= node["Labels"].items(),
         )
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]

@@ -64,7 +64,8 @@ def test_the_install_step_makes_a_command_that_works(tmp_path: Path) -> None:
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, "env"], cwd=tmp_path, check=True)
     words = [uv, *command[1].replace("'", "").replace("--no-cache ", "").split()[1:], "--quiet"]
     (variable,) = [text for name, text in instructions() if name == "ENV" and text.startswith("UV_")]
-    variables = {"VIRTUAL_ENV": str(tmp_path / "env"), **dict([variable.split("=")])}
+    key, _, value = variable.partition("=")
+    variables = {"VIRTUAL_ENV": str(tmp_path / "env"), key: value}
     subprocess.run(words, cwd=tmp_path, env=os.environ | variables, check=True)
     for package in ("torch", "ray", "unet_ray"):  # processes cannot write bytecode where the image is read-only
         assert list((tmp_path / "env").glob(f"lib/python*/site-packages/{package}/__pycache__/*.pyc"))

@@ -13,7 +13,6 @@ from tests.jobs import Experiment, communicate, count, wait_for
 from unet_ray import prepare
 from unet_ray.checkpoint import find_checkpoint, list_checkpoints
 from unet_ray.config_file import load_config
-from unet_ray.errors import PlanMismatchError
 from unet_ray.predict import run as predict
 from unet_ray.table.read import open_table
 from unet_ray.table.verify import verify
@@ -72,8 +71,10 @@ def test_killed_jobs_are_resumed_to_the_very_same_results(experiment: Experiment
     assert verify(table.uri).problems == ()
 
     # The same again is done already; another model at the same place is refused by name.
-    assert predict.run(load_config(str(experiment.path))).already_complete
+    assert experiment.finish("predict")["already_complete"]
     best = find_checkpoint(str(tmp_path / "run" / "train"), "best").info
     older = next(info.uri for info in list_checkpoints(str(tmp_path / "run" / "train")) if info.uri != best.uri)
-    with pytest.raises(PlanMismatchError, match=r"^predict\.checkpoint: .* was begun with"):
-        predict.run(load_config(str(experiment.path), {"predict.checkpoint": older}))
+    said, complaints = communicate(refused := experiment.start("predict", f"--predict.checkpoint={older}"))
+    assert (refused.returncode, said) == (2, "")
+    assert "error: predict.checkpoint: " in complaints
+    assert "was begun with" in complaints
